@@ -1,0 +1,24 @@
+"""The counters example, through its endpoints."""
+
+import asyncio
+from uuid import uuid4
+
+import pytest
+from quart.typing import TestClientProtocol as Client
+
+
+async def test_a_counter_begins_at_zero_and_loses_nothing(client: Client) -> None:
+    path = f"/counters/test-{uuid4()}"
+
+    assert (await (await client.get(path)).get_json())["value"] == 0
+    answers = await asyncio.gather(*(client.post(path) for _ in range(20)))
+    values = [(await answer.get_json())["value"] for answer in answers]
+
+    assert sorted(values) == list(range(1, 21))
+    assert (await (await client.get(path)).get_json())["value"] == 20
+
+
+@pytest.mark.parametrize("name", ["A", "1", "a" * 65, "a%20b", "a%00b", "%ED%A0%80", "*"])
+async def test_a_name_that_does_not_fit(name: str, client: Client) -> None:
+    assert (await client.get(f"/counters/{name}")).status_code == 404
+    assert (await client.post(f"/counters/{name}")).status_code == 404
