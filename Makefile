@@ -1,0 +1,37 @@
+# Each target does its own set-up: Python 3.11 or newer, git and make are enough.
+
+PYTHON ?= python3
+VENV := .venv
+READY := $(VENV)/.ready
+JOBS ?= 2
+
+.PHONY: demo check test lint clean
+
+# Generates a service with all backends and runs it; DIR=folder says where to,
+# CHECK=1 asks it a few questions instead, prints the answers and stops it.
+demo: $(READY)
+	$(VENV)/bin/python demo.py $(if $(DIR),--dir "$(DIR)") $(if $(CHECK),--check)
+
+# The quick tier, for the edit loop.
+check: $(READY) lint
+	$(VENV)/bin/pytest -n $(JOBS) -m "not slow"
+
+# Everything.
+test: $(READY) lint
+	$(VENV)/bin/pytest -n $(JOBS)
+
+lint: $(READY)
+	$(VENV)/bin/ruff check
+	$(VENV)/bin/ruff format --check
+	$(VENV)/bin/mypy
+
+clean:
+	rm -rf $(VENV) .cache demo-service
+
+$(READY): pyproject.toml
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "make: Python 3.11 or newer is needed; say which with PYTHON=")'
+	@test -x $(VENV)/bin/uv || $(PYTHON) -m venv $(VENV) || \
+	  { echo "make: $(PYTHON) cannot make a virtual environment; on Debian: apt-get install python3-venv" >&2; exit 1; }
+	@test -x $(VENV)/bin/uv || $(VENV)/bin/python -m pip install --quiet --disable-pip-version-check uv
+	@UV_PROJECT_ENVIRONMENT=$(VENV) $(VENV)/bin/uv sync --quiet --inexact --no-install-project --python $(VENV)/bin/python
+	@touch $(READY)
