@@ -1,7 +1,7 @@
 """Generates a service with all backends and runs it on embedded servers.
 
-    python demo.py                  into ./demo-service, until Ctrl-C
-    python demo.py --check          elsewhere, asks it a few questions, and stops it
+python demo.py                  into ./demo-service, until Ctrl-C
+python demo.py --check          elsewhere, asks it a few questions, and stops it
 """
 
 import argparse
@@ -16,6 +16,7 @@ import tempfile
 import time
 import warnings
 from collections.abc import Iterator
+from http import HTTPStatus
 from pathlib import Path
 from urllib.error import HTTPError, URLError
 from urllib.request import Request, urlopen
@@ -88,7 +89,7 @@ def running(directory: Path, *options: str) -> Iterator[subprocess.Popen[bytes]]
     """Run the service for development until the end of the `with` block."""
     environment = {name: value for name, value in os.environ.items() if name != "VIRTUAL_ENV"}
     command = [find_uv_bin(), "run", "--quiet", "-m", "dev", *options]
-    process = subprocess.Popen(command, cwd=directory, env=environment)  # noqa: S603 - our own
+    process = subprocess.Popen(command, cwd=directory, env=environment)
     try:
         yield process
     finally:
@@ -110,7 +111,7 @@ def check(directory: Path) -> int:
     began = time.monotonic()
     port = free_port()
     with running(directory, "--port", str(port)) as process:
-        while ask(port, "GET", "/health/live")[0] != 200:
+        while ask(port, "GET", "/health/live")[0] != HTTPStatus.OK:
             if process.poll() is not None or time.monotonic() - began > START_TIMEOUT:
                 print("demo: the service did not start")
                 return 1
@@ -119,7 +120,7 @@ def check(directory: Path) -> int:
         failed = 0
         for method, path, body in QUESTIONS:
             status, answer = ask(port, method, path, body)
-            failed += not 200 <= status < 300
+            failed += status not in (HTTPStatus.OK, HTTPStatus.CREATED)
             print(f"\n{method} {path}\n{status} {answer}")
     print(f"\ndemo: {failed or 'none'} of {len(QUESTIONS)} answers wrong")
     return 1 if failed else 0
@@ -129,7 +130,7 @@ def ask(
     port: int, method: str, path: str, body: dict[str, str | float] | None = None
 ) -> tuple[int, str]:
     """Return the status and the body of an answer; (0, why) when there is none."""
-    request = Request(  # noqa: S310 - our own service
+    request = Request(
         f"http://127.0.0.1:{port}{path}",
         data=json.dumps(body).encode() if body else None,
         headers={"Content-Type": "application/json"},

@@ -1,0 +1,162 @@
+"""What the tests share: the template as it stands here, projects made from it, their commands."""
+
+import os
+import subprocess
+import sys
+import tempfile
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from functools import cache
+from itertools import combinations
+from pathlib import Path
+from typing import Any
+
+import yaml
+from copier import Settings, run_copy
+from uv import find_uv_bin
+
+ROOT = Path(__file__).resolve().parent.parent
+
+BACKENDS = ("postgres", "mongo", "redis", "http")
+
+SUBSETS: list[list[str]] = [
+    list(subset) for size in range(len(BACKENDS) + 1) for subset in combinations(BACKENDS, size)
+]
+"""All 16 choices of backends."""
+
+VERSION = "999.0.0"
+"""The version under which the working tree is offered to updates."""
+
+GIT = ("git", "-c", "user.name=Test", "-c", "user.email=test@example.org", "-c", "gc.auto=0")
+
+
+def name_of(backends: Sequence[str]) -> str:
+    """Return a name for a choice of backends, for test ids and folders."""
+    return "-".join(backends) or "none"
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """How a command ended, and everything it printed."""
+
+    code: int
+    output: str
+
+
+def run(
+    *command: str | Path,
+    cwd: Path,
+    env: Mapping[str, str] | None = None,
+    check: bool = True,
+    timeout: float = 300,
+) -> Outcome:
+    """Run a command in a folder; env: variables besides the present ones; timeout: in seconds.
+
+    Raises AssertionError with the whole output when it fails, unless `check` is off.
+    """
+    done = subprocess.run(
+        [str(part) for part in command],
+        cwd=cwd,
+        env=clean_environment() | dict(env or {}),
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        check=False,
+        timeout=timeout,
+    )
+    if check and done.returncode != 0:
+        raise AssertionError(f"{' '.join(map(str, command))} in {cwd}:\n{done.stdout}")
+    return Outcome(done.returncode, done.stdout)
+
+
+def clean_environment() -> dict[str, str]:
+    """Return the environment without what would leak from this run into a project's."""
+    unwanted = ("VIRTUAL_ENV", "DATABASE_URL", "MONGODB_URI", "REDIS_URL", "UPSTREAM_URL")
+    return {
+        name: value
+        for name, value in os.environ.items()
+        if name not in unwanted and not name.startswith(("PYTEST_", "UV_PROJECT"))
+    }
+
+
+def git(*arguments: str | Path, cwd: Path) -> str:
+    """Run git and return what it prints."""
+    return run(*GIT, *arguments, cwd=cwd).output.strip()
+
+
+def commit_all(project: Path, message: str = "Change") -> None:
+    """Commit everything in a folder, which becomes a repository if it is none."""
+    if not (project / ".git").exists():
+        git("init", "-q", "-b", "main", cwd=project)
+    git("add", "-A", cwd=project)
+    git("commit", "-q", "--allow-empty", "-m", message, cwd=project)
+
+
+@cache
+def template() -> Path:
+    """Return a repository with the template as it stands here, committed and tagged."""
+    folder = Path(tempfile.mkdtemp(prefix="copier-quart-"))
+    folder.chmod(0o755)
+    listed = git("ls-files", "-z", "--cached", "--others", "--exclude-standard", cwd=ROOT)
+    for name in listed.split("\0"):
+        source = ROOT / name
+        if name and source.is_file():
+            target = folder / name
+            target.parent.mkdir(parents=True, exist_ok=True)
+            target.write_bytes(source.read_bytes())
+            target.chmod(source.stat().st_mode)
+    commit_all(folder, "The working tree")
+    git("tag", VERSION, cwd=folder)
+    return folder
+
+
+def generate(
+    target: Path, backends: Sequence[str] = BACKENDS, *, commit: bool = False, **answers: Any
+) -> Path:
+    """Generate a project with the answers, without trusting the template, and return its folder."""
+    generate_with(target, {"backends": list(backends), **answers})
+    if commit:
+        commit_all(target, "Generate")
+    return target
+
+
+def generate_with(target: Path, answers: Mapping[str, Any]) -> None:
+    """Generate a project with the answers, whatever they are; raises what Copier raises."""
+    run_copy(
+        str(template()),
+        target,
+        data={"project_name": "Orders", **answers},
+        defaults=True,
+        quiet=True,
+        unsafe=False,
+        settings=Settings(),
+    )
+
+
+def files_of(project: Path) -> dict[str, bytes]:
+    """Return the content of every file of a project, without what git and tools keep there."""
+    listed = (path for path in project.rglob("*") if path.is_file())
+    return {
+        path.relative_to(project).as_posix(): path.read_bytes()
+        for path in listed
+        if not {".git", ".venv", "__pycache__", ".ruff_cache", ".mypy_cache"}
+        & set(path.relative_to(project).parts)
+    }
+
+
+def answers_of(project: Path) -> dict[str, Any]:
+    """Return the recorded answers of a project."""
+    answers: dict[str, Any] = yaml.safe_load((project / ".copier-answers.yml").read_text())
+    return answers
+
+
+def copier(*arguments: str | Path, cwd: Path, check: bool = True) -> Outcome:
+    """Run the command line as users do."""
+    return run(sys.executable, "-m", "copier", *arguments, cwd=cwd, check=check)
+
+
+def uv(*arguments: str | Path, cwd: Path, check: bool = True, **options: Any) -> Outcome:
+    """Run uv in a project, on the Python that runs this."""
+    env = {"UV_PYTHON": sys.executable, **options.pop("env", {})}
+    return run(find_uv_bin(), *arguments, cwd=cwd, check=check, env=env, **options)

@@ -1,0 +1,182 @@
+"""Wrong and hostile answers: each gives a correct project or one clear sentence, and no file."""
+
+import keyword
+import re
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+import pytest
+from harness import (
+    ROOT,
+    answers_of,
+    commit_all,
+    copier,
+    files_of,
+    generate,
+    generate_with,
+    git,
+    template,
+)
+
+NAME = "A project name has 1 to 30 characters"
+TAKEN = "which is taken by Python or by a library that the service uses. Try "
+EMAIL = "An e-mail address looks like name@example.org, or stays empty."
+
+WRONG: list[tuple[str, object, str]] = [
+    ("project_name", "../x", NAME),
+    ("project_name", 'x"y', NAME),
+    ("project_name", "demo\n", NAME),
+    ("project_name", "", NAME),
+    ("project_name", "1st", NAME),
+    ("project_name", "Größe", NAME),
+    ("project_name", "-rf", NAME),
+    ("project_name", "x" * 300, NAME),
+    ("project_name", "class", TAKEN + '"class service"'),
+    ("project_name", "json", TAKEN + '"json service"'),
+    ("project_name", "Redis", TAKEN + '"Redis service"'),
+    ("project_name", "quart", TAKEN + '"quart service"'),
+    ("project_name", "Pydantic Settings", TAKEN + '"Pydantic Settings service"'),
+    ("description", "two\nlines", "A description is one line"),
+    ("description", "bell \a", "A description is one line"),
+    ("description", "x" * 201, "A description has 1 to 200 characters."),
+    ("description", " ", "A description has 1 to 200 characters."),
+    ("author_name", "two\nlines", "An author's name has at most 100 printable characters."),
+    ("author_email", "nobody", EMAIL),
+    ("author_email", 'a"b@example.org', EMAIL),
+    ("author_email", "a@example.org\n", EMAIL),
+    ("backends", ["mysql"], "'mysql' is not in"),
+    ("backends", "redis", "Not a YAML list: 'redis'"),
+    ("features", ["magic"], "'magic' is not in"),
+    ("license", "GPL", "license"),
+    ("package_name", "other", "package_name follows from project_name and cannot be set."),
+    ("project_slug", "other", "project_slug follows from project_name and cannot be set."),
+    ("answers_format", 2, '"features" is required'),
+]
+
+
+@pytest.mark.parametrize(("question", "answer", "sentence"), WRONG)
+def test_a_wrong_answer_is_refused_in_one_sentence(
+    question: str, answer: object, sentence: str, tmp_path: Path
+) -> None:
+    """What is said is one line, and nothing is written."""
+    with pytest.raises((ValueError, TypeError)) as refused:
+        generate_with(tmp_path / "project", {"backends": [], question: answer})
+
+    assert sentence in str(refused.value)
+    assert "\n" not in str(refused.value)
+    assert not (tmp_path / "project").exists()
+
+
+def test_the_command_line_ends_with_the_sentence(tmp_path: Path) -> None:
+    """Copier itself adds a traceback above it when an answer is given by an option."""
+    outcome = copier(
+        *("copy", "--defaults", "-d", "project_name=json", template(), "project"),
+        cwd=tmp_path,
+        check=False,
+    )
+
+    assert outcome.code != 0
+    assert TAKEN in outcome.output.splitlines()[-1]
+    assert not (tmp_path / "project").exists()
+
+
+@pytest.mark.parametrize(
+    ("project_name", "package"),
+    [("A", "a"), ("my-service", "my_service"), ("Orders v2.1", "orders_v2_1"), ("a - b", "a_b")],
+)
+def test_a_name_becomes_a_package(project_name: str, package: str, tmp_path: Path) -> None:
+    """Names of packages follow from names of projects."""
+    project = generate(tmp_path / "project", [], project_name=project_name)
+
+    assert (project / "src" / package / "app.py").exists()
+
+
+def test_backends_are_recorded_in_one_order(tmp_path: Path) -> None:
+    """However they are given, so that a project depends on the answers only."""
+    project = generate(tmp_path / "project", ["http", "redis", "mongo"])
+
+    assert answers_of(project)["backends"] == ["mongo", "redis", "http"]
+
+
+def reserved_names() -> set[str]:
+    """Return the names that packages of services may not have."""
+    text = (ROOT / "includes" / "names.jinja").read_text()
+    return set(text.partition("{% set reserved %}")[2].partition("{% endset %}")[0].split())
+
+
+def test_names_of_python_are_reserved() -> None:
+    """A package that shadows the standard library, or cannot be imported, helps nobody."""
+    public = {name for name in sys.stdlib_module_names if not name.startswith("_")}
+    usable = {name for name in public if name == name.lower()}
+
+    assert usable | {word.lower() for word in keyword.kwlist} <= reserved_names()
+
+
+def test_a_copy_says_what_comes_next(tmp_path: Path) -> None:
+    """The message names the backends, the commands, and why to commit first."""
+    outcome = copier(
+        *("copy", "--defaults", "-d", "backends=[redis, http]", template(), "orders"),
+        cwd=tmp_path,
+    )
+
+    for words in ("redis, http", "uv run -m dev", "uv run pytest", "Commit first", "git init"):
+        assert words in outcome.output
+    assert "postgres" not in outcome.output
+
+
+def test_no_trust_is_needed() -> None:
+    """The template runs nothing on the machine of the one who uses it."""
+    settings = (ROOT / "copier.yml").read_text()
+
+    assert not re.search(r"^_(tasks|migrations|jinja_extensions):", settings, re.MULTILINE)
+
+
+def broken(project: Path, old: str, new: str) -> Path:
+    """Change the answers file of a project, and commit that."""
+    answers = project / ".copier-answers.yml"
+    text = answers.read_text()
+    assert old in text
+    answers.write_text(text.replace(old, new))
+    commit_all(project, "Break the answers")
+    return project
+
+
+@pytest.mark.parametrize(
+    ("old", "new"),
+    [
+        ("backends:\n- postgres\n- redis\n", ""),
+        ("- redis\n", "- rediss\n"),
+        ("- postgres\n- redis\n", "- postgresql\n"),
+        ("features:\n- examples\n", ""),
+        ("features:\n- examples\n", "features:\n- example\n"),
+    ],
+    ids=["backends lost", "one misspelt", "renamed", "features lost", "feature misspelt"],
+)
+def test_a_lost_choice_stops_the_update(old: str, new: str, tmp_path: Path) -> None:
+    """Without this guard, an update would delete the files of what is not chosen any more."""
+    project = generate(tmp_path / "orders", ["postgres", "redis"], commit=True)
+    before = files_of(broken(project, old, new))
+
+    outcome = copier("update", "--defaults", "--vcs-ref", "HEAD", cwd=project, check=False)
+
+    question = "features" if "features" in old else "backends"
+    assert outcome.code != 0
+    assert re.search(f"\"{question}\" is required|choice for '{question}'", outcome.output)
+    assert files_of(project) == before
+    assert git("status", "--porcelain", cwd=project) == ""
+
+
+def test_imported_packages_are_reserved(imported_packages: Sequence[str]) -> None:
+    """A service named like a library that it imports would import itself."""
+    assert set(imported_packages) <= reserved_names()
+
+
+@pytest.fixture
+def imported_packages(tmp_path: Path) -> list[str]:
+    """Return the packages that the sources of a service with everything import."""
+    project = generate(tmp_path / "orders")
+    found: set[str] = set()
+    for path in [*project.rglob("*.py")]:
+        found |= set(re.findall(r"^\s*(?:import|from) (\w+)", path.read_text(), re.MULTILINE))
+    return sorted(found - {"orders", "the"})

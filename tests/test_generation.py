@@ -1,0 +1,235 @@
+"""What a copy holds, for every choice: the right files, nothing that was not chosen, no scars."""
+
+import ast
+import json
+import re
+import sys
+import tomllib
+from collections.abc import Sequence
+from itertools import product
+from pathlib import Path
+
+import pytest
+import yaml
+from harness import BACKENDS, SUBSETS, files_of, generate, name_of, run
+
+EVERY_SERVICE = """
+    .copier-answers.yml .env.example .gitignore LICENSE README.md pyproject.toml
+    dev/__init__.py dev/__main__.py dev/lock.py dev/server.py dev/services.py dev/supervisor.py
+    src/orders/__init__.py src/orders/app.py src/orders/backends/__init__.py
+    src/orders/backends/base.py src/orders/features.py src/orders/health.py src/orders/logs.py
+    src/orders/problems.py src/orders/security.py src/orders/settings.py src/orders/validation.py
+    tests/conftest.py tests/test_app.py tests/test_health.py tests/test_logs.py
+    tests/test_problems.py tests/test_security.py tests/test_settings.py tests/test_validation.py
+"""
+ANY_BACKEND = "tests/test_backends.py tests/test_faults.py"
+EACH_BACKEND = {
+    "postgres": """
+        alembic.ini dev/postgres.py migrations/env.py migrations/script.py.mako
+        src/orders/backends/postgres.py tests/test_postgres.py
+    """,
+    "mongo": "dev/mongo.py src/orders/backends/mongo.py tests/test_mongo.py",
+    "redis": "dev/redis.py src/orders/backends/redis.py tests/test_redis.py",
+    "http": "dev/upstream.py src/orders/backends/http.py tests/test_http.py",
+}
+EXAMPLES = """
+    src/orders/examples/__init__.py src/orders/examples/static/welcome.css
+    src/orders/examples/static/welcome.js src/orders/examples/templates/welcome.html
+    src/orders/examples/welcome.py tests/examples/test_welcome.py
+"""
+ANY_EXAMPLE = "src/orders/examples/overview.py tests/examples/test_overview.py"
+EACH_EXAMPLE = {
+    "postgres": """
+        migrations/versions/0001_notes.py src/orders/examples/notes.py tests/examples/test_notes.py
+    """,
+    "mongo": "src/orders/examples/events.py tests/examples/test_events.py",
+    "redis": """
+        src/orders/examples/cache.py src/orders/examples/counters.py tests/examples/test_cache.py
+        tests/examples/test_counters.py
+    """,
+    "http": "src/orders/examples/weather.py tests/examples/test_weather.py",
+}
+
+WORDS = {
+    "postgres": "postgres|asyncpg|alembic|sqlalchemy|database_url|migration|notes",
+    "mongo": "mongo|bson|fiftyone|pycurl|events",
+    "redis": "redis|valkey|counters|lua",
+    "http": "aiohttp|upstream|stamina|weather",
+}
+"""What only a service with the backend may say."""
+
+JUSTIFIED = {
+    # The word for asyncio's own events, and the browser's.
+    "events": ("dev/supervisor.py", "dev/__main__.py"),
+}
+
+
+def expected_files(backends: Sequence[str], *, examples: bool) -> set[str]:
+    """Return the files that a service with these answers consists of."""
+    files = EVERY_SERVICE.split()
+    if backends:
+        files += ANY_BACKEND.split()
+    for backend in backends:
+        files += EACH_BACKEND[backend].split()
+    if examples:
+        files += EXAMPLES.split()
+        if backends:
+            files += ANY_EXAMPLE.split()
+        for backend in backends:
+            files += EACH_EXAMPLE[backend].split()
+    return set(files)
+
+
+CHOICES = [
+    pytest.param(subset, features, id=f"{name_of(subset)}{'' if features else '-without-examples'}")
+    for subset, features in product(SUBSETS, (["examples"], []))
+]
+each_choice = pytest.mark.parametrize(("backends", "features"), CHOICES)
+
+
+@each_choice
+def test_every_choice(backends: list[str], features: list[str], tmp_path: Path) -> None:
+    """All static properties of one choice, in one test, as rendering costs the most."""
+    project = generate(tmp_path / "orders", backends, features=features)
+    files = files_of(project)
+
+    assert set(files) == expected_files(backends, examples=bool(features))
+    texts = {name: content.decode() for name, content in files.items()}
+    for backend in set(BACKENDS) - set(backends):
+        for name, text in texts.items():
+            assert_not_named(WORDS[backend], name, text)
+    for name, text in texts.items():
+        assert_clean(name, text)
+        assert_parses(name, text)
+    assert_documented(project, texts)
+    run(sys.executable, "-m", "ruff", "check", "--no-cache", cwd=project)
+    run(sys.executable, "-m", "ruff", "format", "--check", "--no-cache", cwd=project)
+
+
+def assert_not_named(words: str, name: str, text: str) -> None:
+    """Check that a file does not speak of a backend that was not chosen."""
+    for found in re.finditer(rf"(?i)\b\w*(?:{words})\w*", name + "\n" + text):
+        line = text.count("\n", 0, max(found.start() - len(name) - 1, 0)) + 1
+        assert name in JUSTIFIED.get(found[0].lower(), ()), f"{name}:{line} names {found[0]}"
+
+
+def assert_clean(name: str, text: str) -> None:
+    """Check that conditions have left no trace."""
+    assert text.endswith("\n"), f"{name} does not end with a newline"
+    assert not text.endswith("\n\n"), f"{name} ends with blank lines"
+    assert not text.startswith("\n"), f"{name} begins with a blank line"
+    assert not re.search(r"[ \t]\n", text), f"{name} has spaces at the end of a line"
+    blank = r"\n{4}" if name.endswith((".py", ".mako", ".md")) else r"\n{3}"
+    assert not re.search(blank, text), f"{name} has too many blank lines in a row"
+    if not name.endswith((".html", ".mako", ".css")):
+        assert not re.search(r"\{[{%#] | [}%#]\}", text), f"{name} has Jinja left"
+
+
+def assert_parses(name: str, text: str) -> None:
+    """Check that a file is what its name says."""
+    match Path(name).suffix:
+        case ".py":
+            ast.parse(text)
+        case ".toml":
+            tomllib.loads(text)
+        case ".yml" | ".yaml":
+            yaml.safe_load(text)
+        case ".json":
+            json.loads(text)
+
+
+def assert_documented(project: Path, texts: dict[str, str]) -> None:
+    """Check that README and .env.example list exactly the variables that the code reads."""
+    variables: dict[str, str | None] = {}
+    for path in sorted((project / "src").rglob("*.py")):
+        for node in ast.walk(ast.parse(path.read_text())):
+            if isinstance(node, ast.ClassDef) and "BaseSettings" in ast.unparse(node):
+                variables |= variables_of(node)
+    documented = re.findall(r"^\| `([A-Z_]+)` \| (\S+) \|", texts["README.md"], re.MULTILINE)
+    examples = re.findall(r"^# ([A-Z_]+)=(.*)$", texts[".env.example"], re.MULTILINE)
+
+    assert {name for name, _ in documented} == set(variables)
+    assert {name for name, _ in examples} == set(variables)
+    for table in (documented, examples):
+        for name, value in table:
+            if (default := variables[name]) is not None:
+                shown = value.strip("`").replace("all", "")
+                assert shown == default or float(shown) == float(default), name
+
+
+def variables_of(settings: ast.ClassDef) -> dict[str, str | None]:
+    """Return the variables of a settings class, with their defaults where they have one."""
+    prefix = re.search(r"env_prefix='(\w+)'", ast.unparse(settings))
+    variables: dict[str, str | None] = {}
+    for field in settings.body:
+        if not isinstance(field, ast.AnnAssign) or field.value is None:
+            continue
+        source = ast.unparse(field)
+        if alias := re.search(r"validation_alias='(\w+)'", source):
+            variables[alias[1]] = None
+            continue
+        name = (prefix[1] if prefix else "") + ast.unparse(field.target).upper()
+        default = eval(ast.unparse(field.value), {"__builtins__": {}})  # noqa: S307 - a constant
+        variables[name] = str(default)
+    return variables
+
+
+DESCRIPTIONS = [
+    "A Quart service.",
+    'Says "hello", and \\ goodbye: 100 % {{ sure }} {% if %} {# no #}',
+    "Größe — 大きさ 🚀 '''\"\"\" # not a comment",
+    "- [ ] * & ! | > ' \" % @ `",
+]
+
+
+@pytest.mark.parametrize("description", DESCRIPTIONS)
+@pytest.mark.parametrize("project_name", ["A", "X" * 30, "Orders and Invoices v2.1"])
+@pytest.mark.parametrize(
+    ("author_name", "author_email"),
+    [("", ""), ('Zoë "Z" O\'Hara \\', ""), ("", "a.b+c@example.org"), ("Zoë", "zoe@example.org")],
+)
+def test_answers_arrive_intact(
+    project_name: str, description: str, author_name: str, author_email: str, tmp_path: Path
+) -> None:
+    """Names of all lengths, and text that could end a string or a comment early."""
+    project = generate(
+        tmp_path / "project",
+        project_name=project_name,
+        description=description,
+        author_name=author_name,
+        author_email=author_email,
+    )
+
+    metadata = tomllib.loads((project / "pyproject.toml").read_text())["project"]
+    author = {"name": author_name, "email": author_email}
+    author = {key: value for key, value in author.items() if value}
+    assert metadata["description"] == description
+    assert metadata.get("authors", []) == ([author] if author else [])
+    assert (project / "README.md").read_text().startswith(f"# {project_name}\n\n{description}\n")
+    for name, content in files_of(project).items():
+        if name != "README.md":
+            assert_parses(name, content.decode())
+    run(sys.executable, "-m", "ruff", "check", "--no-cache", cwd=project)
+    run(sys.executable, "-m", "ruff", "format", "--check", "--no-cache", cwd=project)
+
+
+LICENSES = {
+    "MIT": ("MIT License", "MIT"),
+    "Apache-2.0": ("Apache License", "Apache-2.0"),
+    "BSD-3-Clause": ("BSD 3-Clause License", "BSD-3-Clause"),
+    "Proprietary": ("Copyright (c) Zoë", "LicenseRef-Proprietary"),
+}
+
+
+@pytest.mark.parametrize("license_", LICENSES)
+def test_licence(license_: str, tmp_path: Path) -> None:
+    """Each licence, and whose it is."""
+    project = generate(tmp_path / "orders", [], license=license_, author_name="Zoë")
+
+    text = (project / "LICENSE").read_text()
+    metadata = tomllib.loads((project / "pyproject.toml").read_text())["project"]
+    first_words, expression = LICENSES[license_]
+    assert text.lstrip().startswith(first_words)
+    assert metadata["license"] == expression
+    assert license_ == "Apache-2.0" or "Copyright (c) Zoë\n" in text
+    assert_clean("LICENSE", text)

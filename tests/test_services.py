@@ -1,0 +1,260 @@
+"""Generated services, installed and tested as their users do: `uv sync`, `uv run pytest`, mypy."""
+
+import os
+import re
+import shutil
+import subprocess
+import time
+from collections.abc import Sequence
+from functools import cache
+from pathlib import Path
+
+import pytest
+from harness import BACKENDS, SUBSETS, clean_environment, generate, name_of, run, uv
+
+pytestmark = pytest.mark.slow
+
+PROCESSES = ("postgres", "mongod", "valkey-server", "dev/upstream.py")
+
+
+@cache
+def pythons() -> list[Path]:
+    """Return an interpreter of each Python version from 3.11 on that this machine has.
+
+    uv does not look into pyenv's folders by itself.
+    """
+    candidates = sorted(Path.home().glob(".pyenv/versions/3.*/bin/python"))
+    candidates += [
+        Path(found) for minor in range(11, 20) if (found := shutil.which(f"python3.{minor}"))
+    ]
+    versions: dict[str, Path] = {}
+    for candidate in candidates:
+        asked = subprocess.run(
+            [candidate, "-c", "import sys; print('%d.%d' % sys.version_info[:2])"],
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+        version = asked.stdout.strip()
+        if asked.returncode == 0 and int(version.partition(".")[2]) >= 11:
+            versions.setdefault(version, candidate)
+    return list(versions.values())
+
+
+def left_over(project: Path) -> list[str]:
+    """Return the command lines of processes that work for a project."""
+    listed = subprocess.run(
+        ["ps", "-eo", "args"], capture_output=True, text=True, check=True
+    ).stdout.splitlines()
+    return [line for line in listed if str(project) in line and any(p in line for p in PROCESSES)]
+
+
+each_subset = pytest.mark.parametrize("backends", SUBSETS, ids=name_of)
+
+
+@each_subset
+def test_a_service_installs_and_passes_its_own_checks(backends: list[str], tmp_path: Path) -> None:
+    """From nothing but what it declares, on real servers."""
+    project = generate(tmp_path / "orders", backends)
+
+    uv("sync", "--quiet", cwd=project)
+    tested = uv("run", "pytest", "-q", cwd=project)
+    uv("run", "mypy", cwd=project)
+
+    assert re.search(r"\d+ passed", tested.output)
+    assert not re.search("failed|error|skipped|warning", tested.output)
+    assert left_over(tmp_path) == []
+
+
+@pytest.mark.parametrize("backends", [[], ["postgres", "http"], list(BACKENDS)], ids=name_of)
+def test_a_service_without_features_passes_its_own_checks(
+    backends: list[str], tmp_path: Path
+) -> None:
+    """The examples are not needed by anything."""
+    project = generate(tmp_path / "orders", backends, features=[])
+
+    uv("run", "--quiet", "pytest", "-q", cwd=project)
+    uv("run", "mypy", cwd=project)
+
+
+@each_subset
+def test_the_lowest_versions_that_a_service_declares_work(
+    backends: list[str], tmp_path: Path
+) -> None:
+    """All subsets install; those of one backend, none and all run their tests, too."""
+    project = generate(tmp_path / "orders", backends)
+
+    uv("sync", "--quiet", "--resolution", "lowest-direct", cwd=project)
+    if len(backends) in {0, 1, len(BACKENDS)}:
+        uv("run", "--no-sync", "pytest", "-q", cwd=project)
+
+
+@pytest.mark.parametrize("python", pythons(), ids=lambda path: path.parent.parent.name)
+@pytest.mark.parametrize("backends", [[], ["mongo", "http"], list(BACKENDS)], ids=name_of)
+def test_every_python_will_do(backends: Sequence[str], python: Path, tmp_path: Path) -> None:
+    """From 3.11 on, whichever version of Quart that means."""
+    project = generate(tmp_path / "orders", backends)
+
+    uv("run", "--quiet", "pytest", "-q", cwd=project, env={"UV_PYTHON": str(python)})
+
+
+def test_workers_have_databases_of_their_own(tmp_path: Path) -> None:
+    """Tests may run side by side, and a test-suite takes seconds."""
+    project = generate(tmp_path / "orders")
+    uv("sync", "--quiet", cwd=project)
+
+    began = time.monotonic()
+    uv("run", "pytest", "-q", cwd=project)
+    print(f"tests of all backends: {time.monotonic() - began:.1f} s")
+    uv("run", "pytest", "-q", "-n", "2", cwd=project)
+
+
+def test_faults(tmp_path: Path) -> None:
+    """The group that kills and freezes real servers."""
+    project = generate(tmp_path / "orders")
+
+    began = time.monotonic()
+    tested = uv("run", "--quiet", "pytest", "-q", "-m", "faults", cwd=project)
+
+    print(f"faults: {time.monotonic() - began:.1f} s with installation")
+    assert "8 passed" in tested.output
+    assert left_over(tmp_path) == []
+
+
+USES_ALL = '''
+"""What users write: no casts, no ignores."""
+
+from datetime import datetime
+
+from orders.backends import http, mongo, postgres, redis
+
+
+async def use() -> None:
+    row = await postgres.pool().fetchrow("SELECT now() AS now")
+    if row is not None:
+        now: datetime = row["now"]
+        print(now.year)
+    async with postgres.pool().acquire() as connection, connection.transaction():
+        await connection.execute("SELECT 1")
+        async for record in connection.cursor("SELECT 1 AS one"):
+            print(record["one"])
+    document = await mongo.database().things.find_one({"name": "a"})
+    if document is not None:
+        print(document["name"])
+    async for thing in mongo.database()["things"].find():
+        print(thing.get("name"))
+    value = await redis.client().get("key")
+    print(value or "none")
+    async with http.session().get("weather/Berlin") as response:
+        print(response.status, await response.json())
+'''
+
+MISUSES = '''
+"""What users get wrong: each line is an error."""
+
+from orders.backends import http, mongo, postgres, redis
+
+
+async def misuse() -> None:
+    row = await postgres.pool().fetchrow("SELECT 1")
+    print(row["one"])
+    await postgres.pool().fetch_all("SELECT 1")
+    await mongo.database().things.find_one({"name": "a"}).name
+    await redis.client().gett("key")
+    await http.session().gett("weather/Berlin")
+'''
+
+
+def test_types_reach_users(tmp_path: Path) -> None:
+    """`mypy --strict` accepts right uses of the accessors, and finds wrong ones."""
+    project = generate(tmp_path / "orders")
+    source = project / "src" / "orders"
+    (source / "uses.py").write_text(USES_ALL)
+    (source / "misuses.py").write_text(MISUSES)
+    uv("sync", "--quiet", cwd=project)
+
+    uv("run", "mypy", "src/orders/uses.py", cwd=project)
+    found = uv("run", "mypy", "src/orders/misuses.py", cwd=project, check=False)
+
+    wrong_lines = {int(line) for line in re.findall(r"misuses\.py:(\d+): error", found.output)}
+    assert wrong_lines == {9, 10, 11, 12, 13}, found.output
+
+
+def test_migrations_are_begun_with_alembic(tmp_path: Path) -> None:
+    """A new one follows the last, is clean code, and applies, even from several places at once."""
+    project = generate(tmp_path / "orders", ["postgres"])
+    uv("sync", "--quiet", cwd=project)
+    environment = clean_environment() | {"DATABASE_URL": "postgresql://nobody@127.0.0.1:1/none"}
+    created = uv(
+        *("run", "alembic", "revision", "-m", "add a column", "--rev-id", "0002"),
+        cwd=project,
+        env={"DATABASE_URL": environment["DATABASE_URL"]},
+    )
+    revision = project / "migrations" / "versions" / "0002_add_a_column.py"
+
+    assert revision.exists(), created.output
+    assert 'down_revision = "0001"' in revision.read_text()
+    uv("run", "ruff", "check", cwd=project)
+    uv("run", "ruff", "format", "--check", cwd=project)
+    (project / "together.py").write_text(TOGETHER)
+    run(project / ".venv" / "bin" / "python", "together.py", cwd=project)
+
+
+TOGETHER = """
+import asyncio, os, subprocess, sys, tempfile
+from pathlib import Path
+import asyncpg
+from dev import postgres
+
+async def versions(url):
+    connection = await asyncpg.connect(url)
+    try:
+        return [tuple(row) for row in await connection.fetch("SELECT * FROM alembic_version")]
+    finally:
+        await connection.close()
+
+with tempfile.TemporaryDirectory() as folder:
+    with postgres.start(Path(folder), durable=False) as server:
+        command = [sys.executable, "-m", "alembic", "upgrade", "head"]
+        environment = os.environ | {"DATABASE_URL": server.url}
+        running = [subprocess.Popen(command, env=environment) for _ in range(3)]
+        assert [process.wait() for process in running] == [0, 0, 0]
+        assert asyncio.run(versions(server.url)) == [("0002",)]
+"""
+
+
+def test_without_a_url_migrations_say_what_is_missing(tmp_path: Path) -> None:
+    """One line, no traceback."""
+    project = generate(tmp_path / "orders", ["postgres"])
+
+    outcome = uv("run", "--quiet", "alembic", "upgrade", "head", cwd=project, check=False)
+
+    assert outcome.code != 0
+    assert outcome.output.startswith("DATABASE_URL: is missing")
+    assert "Traceback" not in outcome.output
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root can become somebody else")
+def test_an_ordinary_user_needs_nothing_else(tmp_path: Path) -> None:
+    """The servers run as root and as anybody else."""
+    project = generate(tmp_path / "orders")
+    uv("sync", "--quiet", "--link-mode", "copy", cwd=project)
+    for folder in (tmp_path, *tmp_path.parents):
+        if str(folder).startswith("/tmp/"):  # noqa: S108 - pytest's own folders
+            folder.chmod(folder.stat().st_mode | 0o711)
+    home = tmp_path / "home"
+    home.mkdir()
+    run("chown", "-R", "nobody", project, home, cwd=tmp_path)
+
+    python = project / ".venv" / "bin" / "python"
+    outcome = run(
+        *("setpriv", "--reuid=nobody", "--regid=nogroup", "--clear-groups"),
+        *(python, "-m", "pytest", "-q", "-p", "no:cacheprovider"),
+        cwd=project,
+        env={"HOME": str(home), "TMPDIR": str(home)},
+        check=False,
+    )
+    if os.access(python, os.X_OK) and "Permission denied" in outcome.output:
+        pytest.skip("this machine's Python is in a folder that is closed to others")
+
+    assert outcome.code == 0, outcome.output
