@@ -18,7 +18,8 @@ async def test_a_counter_begins_at_zero_and_loses_nothing(client: Client) -> Non
     assert (await (await client.get(path)).get_json())["value"] == 20
 
 
-@pytest.mark.parametrize("name", ["A", "1", "a" * 65, "a%20b", "a%00b", "%ED%A0%80", "*"])
-async def test_a_name_that_does_not_fit(name: str, client: Client) -> None:
-    assert (await client.get(f"/counters/{name}")).status_code == 404
-    assert (await client.post(f"/counters/{name}")).status_code == 404
+async def test_a_name_that_does_not_fit(client: Client, subtests: pytest.Subtests) -> None:
+    for name in ("A", "1", "a" * 65, "a%20b", "a%00b", "%ED%A0%80", "*"):
+        with subtests.test(name=name):
+            assert (await client.get(f"/counters/{name}")).status_code == 404
+            assert (await client.post(f"/counters/{name}")).status_code == 404

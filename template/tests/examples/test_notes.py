@@ -48,23 +48,22 @@ async def test_the_last_page_has_no_next(client: Client) -> None:
     assert page["next"] is None
 
 
-@pytest.mark.parametrize(
-    "content",
-    [{}, {"title": ""}, {"title": "x" * 201}, {"title": 1}, {"title": "a\0b"}],
-)
-async def test_content_that_does_not_fit(content: dict[str, Any], client: Client) -> None:
-    response = await client.post("/notes", json=content)
-
-    assert response.status_code == 422
+async def test_content_that_does_not_fit(client: Client, subtests: pytest.Subtests) -> None:
+    for content in ({}, {"title": ""}, {"title": "x" * 201}, {"title": 1}, {"title": "a\0b"}):
+        with subtests.test(content=content):
+            assert (await client.post("/notes", json=content)).status_code == 422
 
 
-@pytest.mark.parametrize("query", ["limit=0", "limit=101", "limit=x", "before=0", "before=9" * 30])
-async def test_a_page_that_does_not_fit(query: str, client: Client) -> None:
-    assert (await client.get(f"/notes?{query}")).status_code == 422
+async def test_a_page_that_does_not_fit(client: Client, subtests: pytest.Subtests) -> None:
+    for query in ("limit=0", "limit=101", "limit=x", "before=0", "before=" + "9" * 30):
+        with subtests.test(query=query):
+            assert (await client.get(f"/notes?{query}")).status_code == 422
 
 
-@pytest.mark.parametrize("note_id", ["0", "9223372036854775807", "9223372036854775808", "x", "-1"])
-async def test_a_note_that_is_not_there(note_id: str, client: Client) -> None:
-    assert (await client.get(f"/notes/{note_id}")).status_code == 404
-    assert (await client.put(f"/notes/{note_id}", json={"title": "a"})).status_code == 404
-    assert (await client.delete(f"/notes/{note_id}")).status_code == 404
+async def test_a_note_that_is_not_there(client: Client, subtests: pytest.Subtests) -> None:
+    for note_id in ("0", "9223372036854775807", "9223372036854775808", "x", "-1"):
+        with subtests.test(note_id=note_id):
+            path = f"/notes/{note_id}"
+            assert (await client.get(path)).status_code == 404
+            assert (await client.put(path, json={"title": "a"})).status_code == 404
+            assert (await client.delete(path)).status_code == 404
