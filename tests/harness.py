@@ -5,6 +5,7 @@ import subprocess
 import sys
 import tempfile
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from functools import cache
 from itertools import combinations
@@ -12,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import yaml
-from copier import Settings, run_copy
+from copier import Settings, run_copy, run_update
 from uv import find_uv_bin
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -134,6 +135,29 @@ def generate_with(target: Path, answers: Mapping[str, Any]) -> None:
     )
 
 
+def opened(folder: Path) -> Path:
+    """Let every account reach a temporary folder, and return it.
+
+    As root, PostgreSQL's files otherwise go elsewhere, as it does not run as root.
+    """
+    for path in (folder, *folder.parents):
+        if path != Path(tempfile.gettempdir()) and path.is_relative_to(tempfile.gettempdir()):
+            path.chmod(path.stat().st_mode | 0o711)
+    return folder
+
+
+def processes_of(project: Path) -> list[str]:
+    """Return the command lines of all servers that run for a project."""
+    servers = ("postgres", "mongod", "valkey-server", "upstream.py", "uvicorn")
+    lines = []
+    for file in Path("/proc").glob("[0-9]*/cmdline"):
+        with suppress(OSError):
+            lines.append(file.read_bytes().replace(b"\0", b" ").decode(errors="replace"))
+    return [
+        line for line in lines if str(project) in line and any(name in line for name in servers)
+    ]
+
+
 def files_of(project: Path) -> dict[str, bytes]:
     """Return the content of every file of a project, without what git and tools keep there."""
     listed = (path for path in project.rglob("*") if path.is_file())
@@ -143,6 +167,19 @@ def files_of(project: Path) -> dict[str, bytes]:
         if not {".git", ".venv", "__pycache__", ".ruff_cache", ".mypy_cache"}
         & set(path.relative_to(project).parts)
     }
+
+
+def update(project: Path, **answers: Any) -> None:
+    """Update a project to the template as it stands here, with changed answers; no trust needed."""
+    run_update(
+        project,
+        data=answers,
+        defaults=True,
+        overwrite=True,
+        quiet=True,
+        unsafe=False,
+        settings=Settings(),
+    )
 
 
 def answers_of(project: Path) -> dict[str, Any]:

@@ -5,18 +5,25 @@ import re
 import shutil
 import stat
 import subprocess
-import tempfile
 import time
 from collections.abc import Sequence
 from functools import cache
 from pathlib import Path
 
 import pytest
-from harness import BACKENDS, SUBSETS, clean_environment, generate, name_of, run, uv
+from harness import (
+    BACKENDS,
+    SUBSETS,
+    clean_environment,
+    generate,
+    name_of,
+    opened,
+    processes_of,
+    run,
+    uv,
+)
 
 pytestmark = pytest.mark.slow
-
-PROCESSES = ("postgres", "mongod", "valkey-server", "dev/upstream.py")
 
 
 @cache
@@ -43,14 +50,6 @@ def pythons() -> list[Path]:
     return list(versions.values())
 
 
-def left_over(project: Path) -> list[str]:
-    """Return the command lines of processes that work for a project."""
-    listed = subprocess.run(
-        ["ps", "-eo", "args"], capture_output=True, text=True, check=True
-    ).stdout.splitlines()
-    return [line for line in listed if str(project) in line and any(p in line for p in PROCESSES)]
-
-
 each_subset = pytest.mark.parametrize("backends", SUBSETS, ids=name_of)
 
 
@@ -60,12 +59,12 @@ def test_a_service_installs_and_passes_its_own_checks(backends: list[str], tmp_p
     project = generate(tmp_path / "orders", backends)
 
     uv("sync", "--quiet", cwd=project)
-    tested = uv("run", "pytest", "-q", cwd=project)
+    tested = uv("run", "pytest", "-q", cwd=project, env={"TMPDIR": str(opened(tmp_path))})
     uv("run", "mypy", cwd=project)
 
     assert re.search(r"\d+ passed", tested.output)
     assert not re.search("failed|error|skipped|warning", tested.output)
-    assert left_over(tmp_path) == []
+    assert processes_of(tmp_path) == []
 
 
 @pytest.mark.parametrize("backends", [[], ["postgres", "http"], list(BACKENDS)], ids=name_of)
@@ -120,7 +119,7 @@ def test_faults(tmp_path: Path) -> None:
 
     print(f"faults: {time.monotonic() - began:.1f} s with installation")
     assert "8 passed" in tested.output
-    assert left_over(tmp_path) == []
+    assert processes_of(tmp_path) == []
 
 
 USES_ALL = '''
@@ -253,9 +252,7 @@ def test_an_ordinary_user_needs_nothing_else(tmp_path: Path) -> None:
     uv("sync", "--quiet", "--link-mode=copy", cwd=project, env={"UV_PYTHON": str(python)})
     home = tmp_path / "home"
     home.mkdir()
-    for folder in (tmp_path, *tmp_path.parents):
-        if folder.is_relative_to(tempfile.gettempdir()):
-            folder.chmod(folder.stat().st_mode | 0o711)
+    opened(tmp_path)
     run("chown", "-R", "nobody", project, home, cwd=tmp_path)
 
     tested = run(

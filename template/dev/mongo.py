@@ -6,7 +6,9 @@ mongod's licence, the SSPL, is no obstacle to development; this server only list
 
 import os
 import shutil
+import signal
 import socket
+import sys
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -36,6 +38,8 @@ VARIABLE = "MONGODB_URI"
 REPLICA_SET = "rs0"
 USER = "dev"
 
+AT_ONCE = signal.SIGTERM if sys.platform == "win32" else signal.SIGKILL
+
 # Codes of https://www.mongodb.com/docs/manual/reference/error-codes/
 NOT_YET_INITIALIZED = 94
 USER_EXISTS = 51003
@@ -46,11 +50,11 @@ MARKS = "scratch_databases"
 Document = dict[str, Any]
 
 
-def start(directory: Path, *, durable: bool, port: int | None = None) -> Server:  # noqa: ARG001
+def start(directory: Path, *, durable: bool, port: int | None = None) -> Server:
     """Start a server whose data is in the directory, and return once it is ready.
 
-    durable: no difference, mongod always keeps a journal. port: the one to use, else a free one.
-    Raises CannotStart.
+    durable: end it in good order; a journal is kept in any case. port: the one to use, else a free
+    one. Raises CannotStart.
     """
     with claimed(directory / "mongod.log", TITLE) as log:
         executable, environment = _executable(directory)
@@ -66,6 +70,8 @@ def start(directory: Path, *, durable: bool, port: int | None = None) -> Server:
                 port=port,
                 environment=environment,
                 folder=directory,
+                # Data that is thrown away need not be brought in order first.
+                stop_signal=signal.SIGTERM if durable else AT_ONCE,
                 command=[
                     *(executable, "--dbpath", data.resolve(), "--quiet"),
                     *("--bind_ip", HOST, "--port", str(port)),

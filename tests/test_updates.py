@@ -1,0 +1,100 @@
+"""A project is a function of its answers and the template's version, not of the road taken."""
+
+from functools import cache
+from pathlib import Path
+from tempfile import mkdtemp
+from typing import Any
+
+import pytest
+from harness import (
+    BACKENDS,
+    SUBSETS,
+    answers_of,
+    commit_all,
+    files_of,
+    generate,
+    git,
+    name_of,
+    opened,
+    update,
+)
+
+each_subset = pytest.mark.parametrize("backends", SUBSETS, ids=name_of)
+
+
+@cache
+def fresh(backends: tuple[str, ...], **answers: Any) -> dict[str, bytes]:
+    """Return the files of a project generated with these answers."""
+    folder = opened(Path(mkdtemp(prefix="copier-quart-fresh-")))
+    return files_of(generate(folder / "orders", backends, **answers))
+
+
+def gray_code() -> list[tuple[str, ...]]:
+    """Return all subsets in an order in which each differs from the next by one backend."""
+    return [
+        tuple(name for bit, name in enumerate(BACKENDS) if (number ^ (number >> 1)) >> bit & 1)
+        for number in range(2 ** len(BACKENDS))
+    ]
+
+
+def assert_same(project: Path, expected: dict[str, bytes]) -> None:
+    """Check that a project has exactly these files, byte for byte, and no conflict."""
+    found = files_of(project)
+    assert set(found) == set(expected)
+    assert [name for name in found if found[name] != expected[name]] == []
+    assert git("ls-files", "-u", cwd=project) == ""
+
+
+def test_a_walk_over_all_subsets(tmp_path: Path) -> None:
+    """Adding and removing one backend after the other leads to the same as starting there."""
+    *walk, last = gray_code()
+    project = generate(tmp_path / "orders", last, commit=True)
+    for backends in [*walk, last]:
+        update(project, backends=list(backends))
+        assert_same(project, fresh(backends))
+        commit_all(project)
+
+
+@pytest.mark.slow
+@each_subset
+def test_from_one_subset_to_every_other(backends: list[str], tmp_path: Path) -> None:
+    """All 240 changes of backends, in one step each."""
+    project = generate(tmp_path / "orders", backends, commit=True)
+    for other in SUBSETS:
+        if other != backends:
+            update(project, backends=other)
+            assert_same(project, fresh(tuple(other)))
+            git("reset", "-q", "--hard", cwd=project)
+            git("clean", "-qfd", cwd=project)
+
+
+@pytest.mark.parametrize(
+    ("before", "after"),
+    [
+        ({}, {"features": []}),
+        ({"features": []}, {"features": ["examples"]}),
+        ({}, {"description": 'Says "hello" \\ and {{ more }}'}),
+        ({}, {"license": "Apache-2.0"}),
+        ({"license": "Proprietary"}, {"license": "BSD-3-Clause"}),
+        ({}, {"author_name": "Zoë", "author_email": "zoe@example.org"}),
+        ({"author_name": "Zoë"}, {"author_name": ""}),
+    ],
+    ids=str,
+)
+def test_any_other_answer(before: dict[str, Any], after: dict[str, Any], tmp_path: Path) -> None:
+    """Each answer can change later."""
+    project = generate(tmp_path / "orders", commit=True, **before)
+
+    update(project, **after)
+
+    assert_same(project, files_of(generate(tmp_path / "fresh", **(before | after))))
+
+
+def test_an_update_without_changes_changes_nothing(tmp_path: Path) -> None:
+    """Not even the order of a line."""
+    project = generate(tmp_path / "orders", commit=True)
+
+    update(project)
+
+    assert git("status", "--porcelain", cwd=project) == ""
+    assert answers_of(project)["backends"] == list(BACKENDS)
