@@ -2,7 +2,7 @@
 
 from functools import cache
 from pathlib import Path
-from tempfile import mkdtemp
+from tempfile import TemporaryDirectory
 from typing import Any
 
 import pytest
@@ -15,7 +15,6 @@ from harness import (
     generate,
     git,
     name_of,
-    opened,
     update,
 )
 
@@ -23,10 +22,10 @@ each_subset = pytest.mark.parametrize("backends", SUBSETS, ids=name_of)
 
 
 @cache
-def fresh(backends: tuple[str, ...], **answers: Any) -> dict[str, bytes]:
-    """Return the files of a project generated with these answers."""
-    folder = opened(Path(mkdtemp(prefix="copier-quart-fresh-")))
-    return files_of(generate(folder / "orders", backends, **answers))
+def fresh(backends: tuple[str, ...]) -> dict[str, bytes]:
+    """Return the files of a project generated with these backends."""
+    with TemporaryDirectory() as folder:
+        return files_of(generate(Path(folder) / "orders", backends))
 
 
 def gray_code() -> list[tuple[str, ...]]:
@@ -45,10 +44,11 @@ def assert_same(project: Path, expected: dict[str, bytes]) -> None:
     assert git("ls-files", "-u", cwd=project) == ""
 
 
-def test_a_walk_over_all_subsets(tmp_path: Path) -> None:
+@pytest.mark.slow
+def test_a_walk_over_all_subsets(workbench: Path) -> None:
     """Adding and removing one backend after the other leads to the same as starting there."""
     *walk, last = gray_code()
-    project = generate(tmp_path / "orders", last, commit=True)
+    project = generate(workbench / "orders", last, commit=True)
     for backends in [*walk, last]:
         update(project, backends=list(backends))
         assert_same(project, fresh(backends))
@@ -57,9 +57,9 @@ def test_a_walk_over_all_subsets(tmp_path: Path) -> None:
 
 @pytest.mark.slow
 @each_subset
-def test_from_one_subset_to_every_other(backends: list[str], tmp_path: Path) -> None:
+def test_from_one_subset_to_every_other(backends: list[str], workbench: Path) -> None:
     """All 240 changes of backends, in one step each."""
-    project = generate(tmp_path / "orders", backends, commit=True)
+    project = generate(workbench / "orders", backends, commit=True)
     for other in SUBSETS:
         if other != backends:
             update(project, backends=other)
@@ -81,18 +81,18 @@ def test_from_one_subset_to_every_other(backends: list[str], tmp_path: Path) -> 
     ],
     ids=str,
 )
-def test_any_other_answer(before: dict[str, Any], after: dict[str, Any], tmp_path: Path) -> None:
+def test_any_other_answer(before: dict[str, Any], after: dict[str, Any], workbench: Path) -> None:
     """Each answer can change later."""
-    project = generate(tmp_path / "orders", commit=True, **before)
+    project = generate(workbench / "orders", commit=True, **before)
 
     update(project, **after)
 
-    assert_same(project, files_of(generate(tmp_path / "fresh", **(before | after))))
+    assert_same(project, files_of(generate(workbench / "fresh", **(before | after))))
 
 
-def test_an_update_without_changes_changes_nothing(tmp_path: Path) -> None:
+def test_an_update_without_changes_changes_nothing(workbench: Path) -> None:
     """Not even the order of a line."""
-    project = generate(tmp_path / "orders", commit=True)
+    project = generate(workbench / "orders", commit=True)
 
     update(project)
 
