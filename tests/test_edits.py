@@ -1,0 +1,252 @@
+"""What users have changed survives every change of answers, without a conflict."""
+
+import re
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+import pytest
+from harness import BACKENDS, SUBSETS, commit_all, copier, generate, git, name_of, update, uv
+
+
+def replace(path: Path, old: str, new: str) -> None:
+    """Replace the first occurrence of a text in a file; it must be there."""
+    text = path.read_text()
+    assert old in text, f"{old!r} in {path}"
+    path.write_text(text.replace(old, new, 1))
+
+
+def append(path: Path, text: str) -> None:
+    """Add to the end of a file."""
+    path.write_text(path.read_text() + text)
+
+
+def add_dependency(project: Path) -> None:
+    """Run `uv add`, which sorts a sorted list and appends to an unsorted one."""
+    uv("add", "--quiet", "--frozen", "orjson>=3.10", cwd=project)
+
+
+def add_first_dependency(project: Path) -> None:
+    """Run `uv add` with a name that sorts before all others."""
+    uv("add", "--quiet", "--frozen", "aiofiles>=24.1", cwd=project)
+
+
+def add_development_dependency(project: Path) -> None:
+    """Run `uv add --dev`."""
+    uv("add", "--quiet", "--frozen", "--dev", "types-aiofiles>=24.1", cwd=project)
+
+
+def add_blueprint(project: Path) -> None:
+    """Add a module, registered where the comment says so."""
+    (project / "src" / "orders" / "invoices.py").write_text(
+        '"""Invoices."""\n\nfrom quart import Blueprint\n\n'
+        'blueprint = Blueprint("invoices", __name__)\n'
+    )
+    app = project / "src" / "orders" / "app.py"
+    replace(app, "from orders import health, logs,", "from orders import health, invoices, logs,")
+    replace(
+        app,
+        "    # Register your blueprints here.\n",
+        "    # Register your blueprints here.\n    app.register_blueprint(invoices.blueprint)\n",
+    )
+
+
+def add_setting(project: Path) -> None:
+    """Add a variable, in code, table and example."""
+    replace(
+        project / "src" / "orders" / "settings.py",
+        '    log_level: Literal["DEBUG"',
+        '    currency: str = "EUR"\n    """The currency."""\n\n    log_level: Literal["DEBUG"',
+    )
+    replace(
+        project / "README.md", "| `LOG_LEVEL` |", "| `CURRENCY` | EUR | currency |\n| `LOG_LEVEL` |"
+    )
+    append(project / ".env.example", "\n# CURRENCY=EUR\n")
+
+
+def add_test(project: Path) -> None:
+    """Add a test."""
+    (project / "tests" / "test_invoices.py").write_text(
+        '"""Invoices."""\n\n\ndef test_nothing() -> None:\n    assert True\n'
+    )
+
+
+def add_section(project: Path) -> None:
+    """Add to the README, in the middle and at the end."""
+    replace(project / "README.md", "## Production\n", "## Who to ask\n\nAda.\n\n## Production\n")
+    append(project / "README.md", "\n## History\n\nA long one.\n")
+
+
+def change_port(project: Path) -> None:
+    """Change the port of production."""
+    replace(project / "README.md", "--port 8000", "--port 9000")
+
+
+def change_default(project: Path) -> None:
+    """Change the default of a setting."""
+    replace(
+        project / "src" / "orders" / "settings.py",
+        "request_timeout: Seconds = 15.0",
+        "request_timeout: Seconds = 20.0",
+    )
+
+
+def reformat(project: Path) -> None:
+    """Write a file in another style."""
+    path = project / "src" / "orders" / "health.py"
+    path.write_text(path.read_text().replace('"', "'").replace("'''", '"""'))
+
+
+def delete_a_test(project: Path) -> None:
+    """Delete a file."""
+    (project / "tests" / "test_logs.py").unlink()
+
+
+EDITS: Mapping[str, tuple[Callable[[Path], None], Mapping[str, str | None]]] = {
+    "a dependency": (add_dependency, {"pyproject.toml": '"orjson>=3.10"'}),
+    "a first dependency": (add_first_dependency, {"pyproject.toml": '"aiofiles>=24.1"'}),
+    "a development dependency": (
+        add_development_dependency,
+        {"pyproject.toml": '"types-aiofiles>=24.1"'},
+    ),
+    "a blueprint": (
+        add_blueprint,
+        {"src/orders/app.py": "invoices.blueprint", "src/orders/invoices.py": "Blueprint"},
+    ),
+    "a setting": (
+        add_setting,
+        {
+            "src/orders/settings.py": "currency: str",
+            "README.md": "CURRENCY",
+            ".env.example": "CURRENCY=EUR",
+        },
+    ),
+    "a test": (add_test, {"tests/test_invoices.py": "test_nothing"}),
+    "a section": (add_section, {"README.md": "A long one."}),
+    "a port": (change_port, {"README.md": "--port 9000"}),
+    "a default": (change_default, {"src/orders/settings.py": "Seconds = 20.0"}),
+    "a style": (reformat, {"src/orders/health.py": "'/live'"}),
+    "a deletion": (delete_a_test, {"tests/test_logs.py": None}),
+}
+"""What users do, and by what it is known: a text in a file, or None for a file that is gone."""
+
+
+def edit(project: Path, names: list[str]) -> None:
+    """Make edits and commit them."""
+    for name in names:
+        EDITS[name][0](project)
+    commit_all(project, "Edit")
+
+
+def assert_kept(project: Path, names: list[str]) -> None:
+    """Check that edits are there, and that nothing conflicts."""
+    assert git("ls-files", "-u", cwd=project) == ""
+    for name in names:
+        for file, text in EDITS[name][1].items():
+            path = project / file
+            if text is None:
+                assert not path.exists(), f"{name}: {file} is back"
+            else:
+                assert text in path.read_text(), f"{name}: lost in {file}"
+    for file in git("ls-files", cwd=project).splitlines():
+        path = project / file
+        if path.exists():
+            assert not re.search("^(<<<<<<<|>>>>>>>)", path.read_text(), re.MULTILINE), file
+
+
+def toggled(backends: list[str], backend: str) -> list[str]:
+    """Return the backends with one more, or one less."""
+    return [name for name in BACKENDS if (name in backends) != (name == backend)]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("backends", SUBSETS, ids=name_of)
+def test_all_edits_survive_every_toggle(backends: list[str], workbench: Path) -> None:
+    """Each backend added or taken away, the examples too, with all edits at once."""
+    project = generate(workbench / "orders", backends, commit=True)
+    edit(project, list(EDITS))
+    changes: list[dict[str, Any]] = [
+        {"backends": toggled(backends, backend)} for backend in BACKENDS
+    ]
+    for change in [*changes, {"features": []}]:
+        update(project, **change)
+        assert_kept(project, list(EDITS))
+        git("reset", "-q", "--hard", cwd=project)
+        git("clean", "-qfd", cwd=project)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", EDITS)
+def test_each_edit_survives_alone(name: str, workbench: Path) -> None:
+    """From nothing to everything and back."""
+    project = generate(workbench / "orders", [], features=[], commit=True)
+    edit(project, [name])
+    there: dict[str, Any] = {"backends": list(BACKENDS), "features": ["examples"]}
+    back: dict[str, Any] = {"backends": [], "features": []}
+    for change in (there, back):
+        update(project, **change)
+        assert_kept(project, [name])
+        commit_all(project)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("before", "after"), [(["redis"], ["postgres", "redis"]), (list(BACKENDS), ["postgres"])]
+)
+def test_an_edited_service_works_after_an_update(
+    before: list[str], after: list[str], tmp_path: Path
+) -> None:
+    """It lints, type-checks and passes its tests."""
+    project = generate(tmp_path / "orders", before, commit=True)
+    edit(project, [name for name in EDITS if name != "a style"])
+
+    update(project, backends=after)
+
+    uv("sync", "--quiet", cwd=project)
+    uv("run", "ruff", "check", cwd=project)
+    uv("run", "ruff", "format", "--check", cwd=project)
+    uv("run", "mypy", cwd=project)
+    uv("run", "pytest", "-q", cwd=project)
+
+
+def test_both_sides_of_one_line_are_a_conflict_that_shows(workbench: Path) -> None:
+    """Where two changes cannot be merged, nothing is lost, and git says so."""
+    project = generate(workbench / "orders", commit=True)
+    replace(project / "README.md", "# Orders\n\nA Quart service.\n", "# Orders\n\nOur pride.\n")
+    commit_all(project)
+
+    update(project, description="Takes orders.")
+
+    assert git("ls-files", "-u", "--format=%(path)", cwd=project).splitlines() != []
+    text = (project / "README.md").read_text()
+    assert "Our pride." in text
+    assert "Takes orders." in text
+
+
+def test_a_backend_that_goes_takes_its_edits_where_git_keeps_them(workbench: Path) -> None:
+    """Copier deletes a file that is not chosen any more; the way back is in the README."""
+    project = generate(workbench / "orders", ["postgres", "redis"], commit=True)
+    module = project / "src" / "orders" / "backends" / "redis.py"
+    append(module, "\nMINE = True\n")
+    commit_all(project)
+
+    outcome = copier("update", "--defaults", "-d", "backends=[postgres]", cwd=project)
+
+    assert "takes its files along" in outcome.output
+    assert "git diff HEAD" in outcome.output
+    assert not module.exists()
+    assert "MINE" in git("diff", "HEAD", cwd=project)
+    git("checkout", "HEAD", "--", module, cwd=project)
+    assert "MINE" in module.read_text()
+
+
+def test_an_update_needs_a_clean_state(workbench: Path) -> None:
+    """Work that is not committed stops it."""
+    project = generate(workbench / "orders", ["redis"], commit=True)
+    append(project / "README.md", "\nNot committed.\n")
+
+    outcome = copier("update", "--defaults", cwd=project, check=False)
+
+    assert outcome.code != 0
+    assert "dirty" in outcome.output
+    assert "Not committed." in (project / "README.md").read_text()
