@@ -22,7 +22,8 @@ EVERY_SERVICE = """
     tests/conftest.py tests/test_app.py tests/test_health.py tests/test_logs.py
     tests/test_problems.py tests/test_security.py tests/test_settings.py tests/test_validation.py
 """
-ANY_BACKEND = "tests/test_backends.py tests/test_faults.py"
+ANY_BACKEND = "dev/launch.py tests/test_backends.py tests/test_faults.py"
+ANY_DATABASE = "dev/binaries.py"
 EACH_BACKEND = {
     "postgres": """
         alembic.ini dev/postgres.py migrations/env.py migrations/script.py.mako
@@ -69,6 +70,8 @@ def expected_files(backends: Sequence[str], *, examples: bool) -> set[str]:
     files = EVERY_SERVICE.split()
     if backends:
         files += ANY_BACKEND.split()
+    if set(backends) - {"http"}:
+        files += ANY_DATABASE.split()
     for backend in backends:
         files += EACH_BACKEND[backend].split()
     if examples:

@@ -18,18 +18,9 @@ from urllib.parse import parse_qsl, quote, urlencode, urlsplit, urlunsplit
 from pymongo import MongoClient
 from pymongo.errors import OperationFailure
 
-from dev.server import (
-    HOST,
-    CannotStart,
-    Program,
-    Server,
-    claimed,
-    launch,
-    no_binary,
-    package_folder,
-    secret,
-    works,
-)
+from dev.binaries import no_binary, package_folder, secret, works
+from dev.launch import claimed, launch
+from dev.server import HOST, CannotStart, Program, Server
 
 NAME = "mongo"
 TITLE = "MongoDB"

@@ -16,18 +16,9 @@ from urllib.parse import quote, urlsplit, urlunsplit
 
 import asyncpg
 
-from dev.server import (
-    HOST,
-    CannotStart,
-    Program,
-    Server,
-    claimed,
-    launch,
-    no_binary,
-    package_folder,
-    secret,
-    works,
-)
+from dev.binaries import no_binary, package_folder, secret, works
+from dev.launch import claimed, launch
+from dev.server import HOST, CannotStart, Program, Server
 
 NAME = "postgres"
 TITLE = "PostgreSQL"

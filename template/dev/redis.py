@@ -14,18 +14,9 @@ from urllib.parse import parse_qsl, urlencode, urlsplit, urlunsplit
 from redis import Redis
 from redis.exceptions import ResponseError
 
-from dev.server import (
-    HOST,
-    CannotStart,
-    Program,
-    Server,
-    claimed,
-    launch,
-    no_binary,
-    package_folder,
-    secret,
-    works,
-)
+from dev.binaries import no_binary, package_folder, secret, works
+from dev.launch import claimed, launch
+from dev.server import HOST, CannotStart, Program, Server
 
 NAME = "redis"
 TITLE = "Redis"

@@ -1,34 +1,27 @@
 """What the development servers share: a supervised process, its port, its log, its errors."""
 
 import os
-import secrets
 import signal
 import socket
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import AbstractContextManager, contextmanager, suppress
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import AbstractContextManager, suppress
 from dataclasses import dataclass
-from importlib.util import find_spec
 from pathlib import Path
 from typing import IO, Protocol, Self
 
 from dev import supervisor
-from dev.lock import try_lock
 
 HOST = "127.0.0.1"
 
 START_TIMEOUT = 30.0
 """Seconds that a server may take until it is ready."""
 
-CLAIM_TIMEOUT = supervisor.GRACE + 5.0
-"""Seconds to wait for a server of an earlier run that is still being stopped."""
-
 POLL_EVERY = 0.02
 """Seconds between two looks at something that should happen soon."""
 
-PORT_ATTEMPTS = 5
 LOG_LINES_SHOWN = 12
 
 
@@ -211,43 +204,6 @@ class Server:
         return CannotStart("\n".join(lines))
 
 
-def launch(
-    program: Callable[[int], Program],
-    ready: Callable[[Server], None],
-    log: IO[bytes],
-    port: int | None,
-) -> Server:
-    """Start a server and wait until it is ready.
-
-    program: how to run it on a given port. ready: raises an exception as long as the server is not
-    ready. port: the one to use; else a free one is chosen, and another one when it is taken away
-    before the server has it. Raises CannotStart.
-    """
-    if port is not None and not is_free(port):
-        raise CannotStart(f"{program(port).title}: port {port} is taken")
-    for attempt in range(1, PORT_ATTEMPTS + 1):
-        chosen = port or free_port()
-        server = Server(program(chosen), log)
-        try:
-            server.wait_until(ready)
-        except BaseException as error:
-            server.stop()
-            collided = isinstance(error, CannotStart) and port is None and not is_free(chosen)
-            if not collided or attempt == PORT_ATTEMPTS:
-                raise
-        else:
-            break
-    return server
-
-
-def free_port() -> int:
-    """Return a port that nobody listens on at the moment."""
-    with socket.socket() as probe:
-        probe.bind((HOST, 0))
-        port: int = probe.getsockname()[1]
-        return port
-
-
 def is_free(port: int) -> bool:
     """Return whether a server could listen on the port now."""
     with socket.socket() as probe:
@@ -259,69 +215,3 @@ def is_free(port: int) -> bool:
         except OSError:
             return False
         return True
-
-
-@contextmanager
-def claimed(log: Path, title: str) -> Iterator[IO[bytes]]:
-    """Make the folder of the log and open the log, as the only one who uses the folder.
-
-    The server gets the open file as its output, and the lock with it: a later start waits until
-    the last of its processes has ended. Raises CannotStart when that takes too long.
-    """
-    log.parent.mkdir(parents=True, exist_ok=True)
-    deadline = time.monotonic() + CLAIM_TIMEOUT
-    with log.open("ab") as file:
-        # Windows locks are not inherited, and hinder reading.
-        while os.name == "posix" and not try_lock(file):
-            if time.monotonic() > deadline:
-                raise CannotStart(f"{title}: another process uses {log.parent}")
-            time.sleep(POLL_EVERY)
-        file.truncate(0)
-        yield file
-
-
-def secret(path: Path) -> str:
-    """Return the password that a file holds; make the file, for its owner only, if need be."""
-    if not path.exists():
-        descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
-        with os.fdopen(descriptor, "w") as file:
-            file.write(secrets.token_hex(16))
-    return path.read_text()
-
-
-def package_folder(name: str) -> Path | None:
-    """Return the folder of an installed package, without importing it."""
-    try:
-        spec = find_spec(name)
-    except ModuleNotFoundError:
-        return None
-    return Path(spec.origin).parent if spec and spec.origin else None
-
-
-def works(
-    executable: Path,
-    account: tuple[int, int] | None = None,
-    environment: Mapping[str, str] | None = None,
-) -> bool:
-    """Return whether a program can be run here: on this processor, with these libraries."""
-    try:
-        outcome = subprocess.run(  # noqa: S603 - a server that we are about to run anyway
-            [executable, "--version"],
-            check=False,
-            capture_output=True,
-            timeout=START_TIMEOUT,
-            user=account and account[0],
-            group=account and account[1],
-            extra_groups=[] if account else None,
-            env=environment,
-        )
-    except OSError:
-        return False
-    return outcome.returncode == 0
-
-
-def no_binary(title: str, variable: str) -> CannotStart:
-    """Return the error for a platform that has no binary of the server."""
-    return CannotStart(
-        f"{title}: no server binary for this platform; set {variable} to a server of yours"
-    )

@@ -44,7 +44,8 @@ def start(directory: Path, *, durable: bool, port: int | None = None) -> "Server
     """
     # Run by its path, as below, this file starts fast: without the package and all its clients.
     # -P keeps this folder, whose modules are named like libraries, out of the import path.
-    from dev.server import Program, claimed, launch  # noqa: PLC0415
+    from dev.launch import claimed, launch  # noqa: PLC0415
+    from dev.server import Program  # noqa: PLC0415
 
     def program(port: int) -> Program:
         return Program(
