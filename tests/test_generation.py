@@ -36,7 +36,7 @@ EACH_BACKEND = {
 EXAMPLES = """
     src/orders/examples/__init__.py src/orders/examples/static/welcome.css
     src/orders/examples/static/welcome.js src/orders/examples/templates/welcome.html
-    src/orders/examples/welcome.py tests/examples/test_welcome.py
+    src/orders/examples/welcome.py tests/examples/test_fuzz.py tests/examples/test_welcome.py
 """
 ANY_EXAMPLE = "src/orders/examples/overview.py tests/examples/test_overview.py"
 EACH_EXAMPLE = {
