@@ -18,7 +18,8 @@ check: $(READY) lint
 
 # Everything.
 test: $(READY) lint
-	$(VENV)/bin/pytest -n $(JOBS)
+	$(VENV)/bin/pytest -n $(JOBS) -m "not alone"
+	$(VENV)/bin/pytest -m alone
 
 lint: $(READY)
 	$(VENV)/bin/ruff check
