@@ -400,7 +400,7 @@ class Drill:
             lost = [
                 reply
                 for reply in turned_away
-                if reply.request_id in accepted or (reply.sent and reply.started < asked - AT_ONCE)
+                if reply.request_id in accepted or reply.sent < asked - AT_ONCE
             ]
             in_flight = [r for r in clients.replies if r.started < asked < r.ended]
             phase.count([r for r in clients.replies if r.status])
