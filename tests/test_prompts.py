@@ -22,7 +22,7 @@ def terminal(tmp_path: Path) -> "pexpect.spawn[str]":
         cwd=tmp_path,
         env=clean_environment() | {"TERM": "xterm", "COLUMNS": "120"},
         encoding="utf-8",
-        timeout=20,
+        timeout=60,
         dimensions=(40, 120),
     )
 
