@@ -7,6 +7,7 @@ folder that is its argument.
 import asyncio
 import gc
 import json
+import math
 import os
 import platform
 import re
@@ -52,8 +53,8 @@ FROZEN = 6.0
 CALM = 0.8
 """Seconds without a failure after which a backend counts as recovered."""
 
-AT_ONCE = 0.1
-"""Seconds in which a request that was sent has surely been read."""
+UNREAD = 0.25
+"""Seconds for which a request may lie in the network unread; one that does is not accepted yet."""
 
 CROWD = 500
 SMALL_POOL = 5
@@ -396,18 +397,19 @@ class Drill:
             answered = set(re.findall(rb'"request_id": "(drill-\d+)"', running.log.read_bytes()))
             accepted = self._upstream.seen | {name.decode() for name in answered}
             turned_away = [r for r in clients.replies if not r.status]
-            # One that was sent when the signal came may have come too late.
+            # What had been sent, but not read when the signal came, was not accepted.
+            unread = [reply for reply in turned_away if reply.sent < math.inf]
             lost = [
                 reply
                 for reply in turned_away
-                if reply.request_id in accepted or reply.sent < asked - AT_ONCE
+                if reply.request_id in accepted or reply.sent < asked - UNREAD
             ]
             in_flight = [r for r in clients.replies if r.started < asked < r.ended]
             phase.count([r for r in clients.replies if r.status])
             phase.lost = len(lost)
             phase.notes.append(
-                f"{len(in_flight)} in flight, {len(turned_away)} turned away afterwards,"
-                f" ended after {took:.2f} s with {code}"
+                f"{len(in_flight)} in flight, {len(turned_away)} turned away afterwards, of them"
+                f" {len(unread)} sent but not read, ended after {took:.2f} s with {code}"
             )
             why = {reply.trouble for reply in lost}
             phase.expect(not lost, f"{len(lost)} accepted requests got no reply: {why}")
