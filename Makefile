@@ -5,7 +5,7 @@ VENV := .venv
 READY := $(VENV)/.ready
 JOBS ?= 2
 
-.PHONY: demo check test lint clean
+.PHONY: demo check test drill lint clean
 
 # Generates a service with all backends and runs it; DIR=folder says where to,
 # CHECK=1 asks it a few questions instead, prints the answers and stops it.
@@ -16,9 +16,12 @@ demo: $(READY)
 check: $(READY) lint
 	$(VENV)/bin/pytest -n $(JOBS) -m "not slow"
 
-# Everything.
+# Everything but the drill.
 test: $(READY) lint
 	$(VENV)/bin/pytest -n $(JOBS) -m "not alone"
+
+# A service under load while its backends are killed and frozen; for a machine that does nothing else.
+drill: $(READY)
 	$(VENV)/bin/pytest -m alone
 
 lint: $(READY)
