@@ -185,11 +185,15 @@ DESCRIPTIONS = [
 ]
 
 
-@pytest.mark.parametrize("description", DESCRIPTIONS)
 @pytest.mark.parametrize("project_name", ["A", "X" * 30, "Orders and Invoices v2.1"])
 @pytest.mark.parametrize(
-    ("author_name", "author_email"),
-    [("", ""), ('Zoë "Z" O\'Hara \\', ""), ("", "a.b+c@example.org"), ("Zoë", "zoe@example.org")],
+    ("description", "author_name", "author_email"),
+    [
+        (DESCRIPTIONS[0], "", ""),
+        (DESCRIPTIONS[1], 'Zoë "Z" O\'Hara \\', ""),
+        (DESCRIPTIONS[2], "", "a.b+c@example.org"),
+        (DESCRIPTIONS[3], "Zoë", "zoe@example.org"),
+    ],
 )
 def test_answers_arrive_intact(
     project_name: str, description: str, author_name: str, author_email: str, tmp_path: Path
