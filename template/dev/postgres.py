@@ -170,19 +170,28 @@ def _account() -> tuple[int, int] | None:
 def _home(directory: Path, account: tuple[int, int] | None, *, durable: bool) -> Path:
     """Return the folder for the server's files: the directory, unless the account is shut out.
 
-    A link in the directory then remembers where the files are, for the next start.
+    A link in the directory then remembers where the files are, for the next start. Raises
+    CannotStart where the account is shut out from data that is in the directory.
     """
-    if account is None or _is_open(directory):
-        return directory
     link = directory / "files"
-    if not link.is_dir() or link.stat().st_uid != os.getuid():
-        link.unlink(missing_ok=True)
-        # Systems delete old files from /var/tmp.
-        parent = "/var/lib" if durable else "/var/tmp"  # noqa: S108 - mkdtemp makes it safe
-        home = Path(tempfile.mkdtemp(prefix="dev-postgres-", dir=parent))
-        home.chmod(0o711)
-        link.symlink_to(home)
-    return link.resolve()
+    if account is None:
+        return directory
+    if link.is_dir() and link.stat().st_uid == os.getuid():
+        return link.resolve()
+    if _is_open(directory):
+        return directory
+    if (directory / "data").exists():
+        raise CannotStart(
+            f"{TITLE} does not run as root, and others are shut out from its data in {directory};"
+            " open the folders above it with chmod o+x"
+        )
+    link.unlink(missing_ok=True)
+    # Systems delete old files from /var/tmp.
+    parent = "/var/lib" if durable else "/var/tmp"  # noqa: S108 - mkdtemp makes it safe
+    home = Path(tempfile.mkdtemp(prefix="dev-postgres-", dir=parent))
+    home.chmod(0o711)
+    link.symlink_to(home)
+    return home
 
 
 def _is_open(path: Path) -> bool:
