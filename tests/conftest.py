@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from harness import template
+from harness import open_folder, template
 
 MEMORY = Path("/dev/shm")  # noqa: S108 - what is made there is removed, and holds no secret
 
@@ -18,6 +18,21 @@ def _remove_template() -> Iterator[None]:
     template()
     yield
     shutil.rmtree(template())
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _share_what_mypy_knows(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    """Let mypy read each library once, and not for each project; it compares their contents."""
+    with pytest.MonkeyPatch.context() as environment:
+        environment.setenv("MYPY_CACHE_DIR", str(tmp_path_factory.mktemp("mypy")))
+        yield
+
+
+@pytest.fixture
+def open_path() -> Iterator[Path]:
+    """Return a temporary folder that every account can reach."""
+    with open_folder() as folder:
+        yield folder
 
 
 @pytest.fixture

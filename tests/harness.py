@@ -4,8 +4,8 @@ import os
 import subprocess
 import sys
 import tempfile
-from collections.abc import Mapping, Sequence
-from contextlib import suppress
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from functools import cache
 from itertools import combinations
@@ -135,15 +135,16 @@ def generate_with(target: Path, answers: Mapping[str, Any]) -> None:
     )
 
 
-def opened(folder: Path) -> Path:
-    """Let every account reach a temporary folder, and return it.
+@contextmanager
+def open_folder() -> Iterator[Path]:
+    """Lend a temporary folder that every account can reach, for as long as it is there.
 
-    As root, PostgreSQL's files otherwise go elsewhere, as it does not run as root.
+    As root, PostgreSQL's files otherwise go elsewhere, as it does not run as root. pytest's own
+    folders will not do: each run of pytest closes the one above them to others, for all runs.
     """
-    for path in (folder, *folder.parents):
-        if path != Path(tempfile.gettempdir()) and path.is_relative_to(tempfile.gettempdir()):
-            path.chmod(path.stat().st_mode | 0o711)
-    return folder
+    with tempfile.TemporaryDirectory(prefix="copier-quart-") as folder:
+        Path(folder).chmod(0o711)
+        yield Path(folder)
 
 
 def processes_of(project: Path) -> list[str]:
@@ -156,6 +157,40 @@ def processes_of(project: Path) -> list[str]:
     return [
         line for line in lines if str(project) in line and any(name in line for name in servers)
     ]
+
+
+@cache
+def interpreters() -> list[tuple[str, Path]]:
+    """Return all Pythons from 3.11 on that this machine has, with their versions, as "3.12".
+
+    uv does not look into pyenv's folders by itself.
+    """
+    of_uv = os.environ.get("UV_PYTHON_INSTALL_DIR") or Path.home() / ".local/share/uv/python"
+    candidates = [
+        *sorted(Path.home().glob(".pyenv/versions/3.*/bin/python")),
+        *sorted(Path(of_uv).glob("cpython-3.*/bin/python")),
+        *(Path(folder) / f"python3.{minor}" for folder in os.get_exec_path() for minor in MINORS),
+        Path(sys.executable),
+    ]
+    found = []
+    for candidate in filter(Path.exists, candidates):
+        asked = run(candidate, "-c", ASK_VERSION, cwd=ROOT, check=False)
+        major, _, minor = asked.output.strip().partition(".")
+        if asked.code == 0 and major == "3" and int(minor) in MINORS:
+            found.append((asked.output.strip(), candidate))
+    return found
+
+
+MINORS = range(11, 20)
+ASK_VERSION = "import sys; print('%d.%d' % sys.version_info[:2])"
+
+
+def pythons() -> dict[str, Path]:
+    """Return an interpreter of each version."""
+    versions: dict[str, Path] = {}
+    for version, path in interpreters():
+        versions.setdefault(version, path)
+    return versions
 
 
 def files_of(project: Path) -> dict[str, bytes]:

@@ -3,6 +3,7 @@
 import keyword
 import re
 import sys
+import tomllib
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -16,7 +17,9 @@ from harness import (
     generate,
     generate_with,
     git,
+    run,
     template,
+    uv,
 )
 
 NAME = "A project name has 1 to 30 characters"
@@ -68,17 +71,26 @@ def test_a_wrong_answer_is_refused_in_one_sentence(
     assert not (tmp_path / "project").exists()
 
 
-def test_the_command_line_ends_with_the_sentence(tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    ("answer", "sentence"),
+    [
+        ("project_name=json", TAKEN),
+        ("project_name=../x", NAME),
+        ("backends=[mysql]", "'mysql' is not in"),
+        ("backends=redis", "Not a YAML list: 'redis'"),
+    ],
+)
+def test_the_command_line_ends_with_the_sentence(
+    answer: str, sentence: str, tmp_path: Path
+) -> None:
     """Copier itself adds a traceback above it when an answer is given by an option."""
     outcome = copier(
-        *("copy", "--defaults", "-d", "project_name=json", template(), "project"),
-        cwd=tmp_path,
-        check=False,
+        *("copy", "--defaults", "-d", answer, template(), "project"), cwd=tmp_path, check=False
     )
 
     assert outcome.code != 0
-    assert TAKEN in outcome.output.splitlines()[-1]
-    assert not (tmp_path / "project").exists()
+    assert sentence in outcome.output.splitlines()[-1]
+    assert list(tmp_path.iterdir()) == []
 
 
 @pytest.mark.parametrize(
@@ -170,6 +182,24 @@ def test_a_lost_choice_stops_the_update(old: str, new: str, tmp_path: Path) -> N
 def test_imported_packages_are_reserved(imported_packages: Sequence[str]) -> None:
     """A service named like a library that it imports would import itself."""
     assert set(imported_packages) <= reserved_names()
+
+
+@pytest.mark.slow
+def test_libraries_are_reserved(tmp_path: Path) -> None:
+    """A project named like anything that it installs, on any system, could not be installed."""
+    project = generate(tmp_path / "orders")
+    uv("sync", "--quiet", cwd=project)
+    lock = tomllib.loads((project / "uv.lock").read_text())
+    importable = run(project / ".venv" / "bin" / "python", "-c", PRINT_IMPORTABLE, cwd=project)
+
+    installed = {re.sub("[^a-z0-9]+", "_", package["name"]) for package in lock["package"]}
+    names = {name.lower() for name in importable.output.split()} | installed
+    packages = {name for name in names if re.fullmatch("[a-z][a-z0-9]*(_[a-z0-9]+)*", name)}
+    assert {"click", "pydantic_settings"} < packages
+    assert sorted(packages - reserved_names() - {"orders"}) == []
+
+
+PRINT_IMPORTABLE = "from importlib.metadata import *; print(*packages_distributions())"
 
 
 @pytest.fixture

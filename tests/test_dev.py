@@ -1,20 +1,30 @@
 """`uv run -m dev` and the production command, as users run them: real processes, real signals."""
 
 import json
+import os
 import re
+import shutil
 import signal
 import socket
 import subprocess
-import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+import sys
+from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
-from typing import Any
-from urllib.error import HTTPError, URLError
-from urllib.request import Request, urlopen
 
+import pexpect
 import pytest
-from harness import BACKENDS, clean_environment, generate, opened, processes_of, run, uv
+from harness import (
+    BACKENDS,
+    clean_environment,
+    generate,
+    open_folder,
+    processes_of,
+    run,
+    uv,
+)
+from running import ask, dev, free_port, wait_for
+from uv import find_uv_bin
 
 pytestmark = pytest.mark.slow
 
@@ -27,64 +37,12 @@ URLS = {
 
 
 @pytest.fixture(scope="module")
-def project(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def project() -> Iterator[Path]:
     """Return an installed service with all backends."""
-    folder = generate(opened(tmp_path_factory.mktemp("dev")) / "orders")
-    uv("sync", "--quiet", cwd=folder)
-    return folder
-
-
-def free_port() -> int:
-    """Return a port that nobody listens on at the moment."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port: int = probe.getsockname()[1]
-        return port
-
-
-def ask(port: int, path: str, body: object = None) -> tuple[int, Any]:
-    """Return the status and the JSON of an answer; (0, None) when there is none."""
-    request = Request(
-        f"http://127.0.0.1:{port}{path}",
-        data=json.dumps(body).encode() if body else None,
-        headers={"Content-Type": "application/json"},
-    )
-    try:
-        with urlopen(request, timeout=10) as response:  # noqa: S310
-            return response.status, json.load(response)
-    except HTTPError as error:
-        return error.code, json.load(error)
-    except (URLError, OSError):
-        return 0, None
-
-
-def wait_for(condition: Callable[[], object], seconds: float) -> float:
-    """Wait until a condition holds, and return how long that took; fails after some seconds."""
-    began = time.monotonic()
-    while not condition():
-        assert time.monotonic() - began < seconds, f"not within {seconds} s"
-        time.sleep(0.05)
-    return time.monotonic() - began
-
-
-@contextmanager
-def dev(project: Path, *options: str, **variables: str) -> Iterator[subprocess.Popen[str]]:
-    """Run `python -m dev` in a project; it is killed at the end if it still runs."""
-    process = subprocess.Popen(
-        [project / ".venv" / "bin" / "python", "-m", "dev", *options],
-        cwd=project,
-        env=clean_environment() | variables,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
-        text=True,
-        start_new_session=True,
-    )
-    try:
-        yield process
-    finally:
-        process.kill()
-        process.communicate()
-        wait_for(lambda: not processes_of(project), 12)
+    with open_folder() as folder:
+        generate(folder / "orders")
+        uv("sync", "--quiet", cwd=folder / "orders")
+        yield folder / "orders"
 
 
 def test_notes_survive_a_kill_and_nothing_else_does(project: Path) -> None:
@@ -166,20 +124,175 @@ def test_services_prints_variables_to_copy(project: Path) -> None:
     with dev(project, "services", DATABASE_URL=configured) as process:
         assert process.stdout is not None
         lines = [process.stdout.readline() for _ in range(10)]
+        started = " ".join(processes_of(project))
 
+    assert "mongod" in started
+    assert "postgres" not in started
     printed = dict(line.strip().split("=", 1) for line in lines if re.match("[A-Z_]+=", line))
     assert set(printed) == {"MONGODB_URI", "REDIS_URL", "UPSTREAM_URL"}
     assert "PostgreSQL: using DATABASE_URL\n" in lines
     assert "secret" not in "".join(lines)
 
 
-def test_starts_without_its_backends_and_finds_them_later(project: Path, tmp_path: Path) -> None:
+def test_a_configured_database_is_the_one_that_is_migrated(project: Path) -> None:
+    """Nothing is started in its place, even when it does not answer."""
+    with dev(project, DATABASE_URL=URLS["postgres"][1]) as process:
+        output, _ = process.communicate(timeout=30)
+
+    assert process.returncode == 1
+    assert "PostgreSQL: using DATABASE_URL\n" in output
+    assert "dev: PostgreSQL: the migrations cannot be applied\n" in output
+    assert "PostgreSQL: starting" not in output
+    assert "secret" not in output
+    assert processes_of(project) == []
+
+
+FOLDERS_THAT_OPEN_AND_CLOSE = """
+import asyncio, sys
+from pathlib import Path
+import asyncpg
+from dev import postgres
+from dev.server import CannotStart
+
+async def ask(url, query):
+    connection = await asyncpg.connect(url)
+    try:
+        return await connection.fetchval(query)
+    finally:
+        await connection.close()
+
+for first, then in ((0o711, 0o700), (0o700, 0o711)):
+    parent = Path(sys.argv[1]) / oct(first)
+    parent.mkdir(mode=first)
+    with postgres.start(parent / "postgres", durable=True) as server:
+        asyncio.run(ask(server.url, "CREATE TABLE kept AS SELECT 1 AS one"))
+    parent.chmod(then)
+    try:
+        with postgres.start(parent / "postgres", durable=True) as server:
+            print(asyncio.run(ask(server.url, "SELECT one FROM kept")))
+            print((parent / "postgres").joinpath("files").resolve())
+    except CannotStart as refused:
+        print(refused)
+"""
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root's server runs as somebody else")
+def test_kept_data_does_not_vanish_with_a_permission(project: Path) -> None:
+    """A folder that is closed to others later hides the data: that is said, and nothing begun anew.
+
+    One that is opened later changes nothing: the data stay where they have been.
+    """
+    with open_folder() as folder:
+        script = folder / "script.py"
+        script.write_text(FOLDERS_THAT_OPEN_AND_CLOSE)
+        outcome = run(
+            *(project / ".venv" / "bin" / "python", script, folder),
+            cwd=project,
+            env={"PYTHONPATH": str(project)},
+        )
+
+    closed, opened, home = outcome.output.splitlines()
+    shutil.rmtree(home)
+    assert "chmod o+x" in closed
+    assert opened == "1"
+
+
+@pytest.fixture
+def terminal(project: Path) -> Iterator["pexpect.spawn[str]"]:
+    """Return `uv run -m dev` in a terminal, once it serves."""
+    child = pexpect.spawn(
+        find_uv_bin(),
+        ["run", "-m", "dev", "--port", str(free_port())],
+        cwd=project,
+        env=clean_environment() | {"UV_PYTHON": sys.executable},
+        encoding="utf-8",
+        timeout=30,
+    )
+    try:
+        child.expect("Ctrl-C stops everything")
+        yield child
+    finally:
+        child.close(force=True)
+        stop_dev(project)
+
+
+def pids_of_dev(project: Path) -> list[int]:
+    """Return the process ids of `python -m dev` of a project."""
+    begin = f"{project}/.venv/bin/python".encode()
+    found = []
+    for process in Path("/proc").glob("[0-9]*"):
+        with suppress(OSError):
+            words = (process / "cmdline").read_bytes().split(b"\0")
+            if words[0].startswith(begin) and words[1:3] == [b"-m", b"dev"]:
+                found.append(int(process.name))
+    return found
+
+
+def stop_dev(project: Path) -> None:
+    """Stop what a test that has failed may have left running."""
+    for pid in pids_of_dev(project):
+        os.kill(pid, signal.SIGTERM)
+    wait_for(lambda: not processes_of(project), 12)
+
+
+def test_ctrl_c_in_a_terminal(terminal: "pexpect.spawn[str]", project: Path) -> None:
+    """The whole foreground hears it, uv too; the end is a clean one all the same."""
+    assert len(processes_of(project)) >= 5
+
+    terminal.sendcontrol("c")
+    terminal.expect(pexpect.EOF)
+    output = terminal.before
+    terminal.close()
+
+    assert terminal.exitstatus == 0
+    assert output is not None
+    assert "dev: stopping" in output
+    assert "Traceback" not in output
+    assert processes_of(project) == []
+
+
+def test_closing_the_terminal(terminal: "pexpect.spawn[str]", project: Path) -> None:
+    """A window that is closed takes everything along."""
+    assert len(processes_of(project)) >= 5
+
+    terminal.close()
+
+    wait_for(lambda: not (processes_of(project) or pids_of_dev(project)), 12)
+
+
+def test_a_killed_uv_leaves_nothing(project: Path) -> None:
+    """Who kills the command that they gave, kills uv, which cannot pass that on.
+
+    Not in a terminal of its own, whose end would tell the others.
+    """
+    port = free_port()
+    command = subprocess.Popen(
+        [find_uv_bin(), "run", "-m", "dev", "--port", str(port)],
+        cwd=project,
+        env=clean_environment() | {"UV_PYTHON": sys.executable},
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+    )
+    try:
+        wait_for(lambda: ask(port, "/health/live")[0] == 200, 30)
+        assert len(processes_of(project)) >= 5
+        command.kill()
+        wait_for(lambda: not (processes_of(project) or pids_of_dev(project)), 12)
+    finally:
+        command.kill()
+        command.wait()
+        stop_dev(project)
+
+
+def test_starts_without_its_backends_and_finds_them_later(
+    project: Path, open_path: Path, tmp_path: Path
+) -> None:
     """The production command of the README, with every backend down, which then come."""
     ports = {backend: free_port() for backend in BACKENDS}
     helper = tmp_path / "servers.py"
     helper.write_text(SERVERS_ON_PORTS)
     python = project / ".venv" / "bin" / "python"
-    folder = opened(tmp_path) / "data"
+    folder = open_path / "data"
     folder.mkdir()
 
     def servers(action: str) -> "subprocess.Popen[str]":

@@ -3,15 +3,18 @@
 import ast
 import json
 import re
-import sys
 import tomllib
 from collections.abc import Sequence
+from html import unescape
 from itertools import product
 from pathlib import Path
 
 import pytest
 import yaml
-from harness import BACKENDS, SUBSETS, files_of, generate, name_of, run
+from harness import BACKENDS, SUBSETS, answers_of, files_of, generate, name_of, run, template
+from jinja2 import Environment, StrictUndefined
+from pytest_copie.plugin import Copie
+from ruff import find_ruff_bin  # type: ignore[import-untyped]
 
 EVERY_SERVICE = """
     .copier-answers.yml .env.example .gitignore LICENSE README.md pyproject.toml
@@ -105,8 +108,13 @@ def test_every_choice(backends: list[str], features: list[str], tmp_path: Path) 
         assert_clean(name, text)
         assert_parses(name, text)
     assert_documented(project, texts)
-    run(sys.executable, "-m", "ruff", "check", "--no-cache", cwd=project)
-    run(sys.executable, "-m", "ruff", "format", "--check", "--no-cache", cwd=project)
+    assert_formatted(project)
+
+
+def assert_formatted(project: Path) -> None:
+    """Check that the service's own linter and formatter have nothing to say."""
+    run(find_ruff_bin(), "check", "--no-cache", cwd=project)
+    run(find_ruff_bin(), "format", "--check", "--no-cache", cwd=project)
 
 
 def assert_not_named(words: str, name: str, text: str) -> None:
@@ -177,66 +185,87 @@ def variables_of(settings: ast.ClassDef) -> dict[str, str | None]:
     return variables
 
 
+NAMES = ["A", "X" * 30, "Orders and Invoices v2.1", "my-service"]
 DESCRIPTIONS = [
     "A Quart service.",
     'Says "hello", and \\ goodbye: 100 % {{ sure }} {% if %} {# no #}',
     "Größe — 大きさ 🚀 '''\"\"\" # not a comment",
     "- [ ] * & ! | > ' \" % @ `",
 ]
+AUTHORS = [
+    ("", ""),
+    ('Zoë "Z" O\'Hara \\', ""),
+    ("", "a.b+c@example.org"),
+    ("Zoë", "zoe@example.org"),
+]
+LICENSES = ["MIT", "Apache-2.0", "BSD-3-Clause", "Proprietary"]
 
-
-@pytest.mark.parametrize("project_name", ["A", "X" * 30, "Orders and Invoices v2.1"])
-@pytest.mark.parametrize(
-    ("description", "author_name", "author_email"),
-    [
-        (DESCRIPTIONS[0], "", ""),
-        (DESCRIPTIONS[1], 'Zoë "Z" O\'Hara \\', ""),
-        (DESCRIPTIONS[2], "", "a.b+c@example.org"),
-        (DESCRIPTIONS[3], "Zoë", "zoe@example.org"),
-    ],
-)
-def test_answers_arrive_intact(
-    project_name: str, description: str, author_name: str, author_email: str, tmp_path: Path
-) -> None:
-    """Names of all lengths, and text that could end a string or a comment early."""
-    project = generate(
-        tmp_path / "project",
-        project_name=project_name,
-        description=description,
-        author_name=author_name,
-        author_email=author_email,
-    )
-
-    metadata = tomllib.loads((project / "pyproject.toml").read_text())["project"]
-    author = {"name": author_name, "email": author_email}
-    author = {key: value for key, value in author.items() if value}
-    assert metadata["description"] == description
-    assert metadata.get("authors", []) == ([author] if author else [])
-    assert (project / "README.md").read_text().startswith(f"# {project_name}\n\n{description}\n")
-    for name, content in files_of(project).items():
-        if name != "README.md":
-            assert_parses(name, content.decode())
-    run(sys.executable, "-m", "ruff", "check", "--no-cache", cwd=project)
-    run(sys.executable, "-m", "ruff", "format", "--check", "--no-cache", cwd=project)
-
-
-LICENSES = {
-    "MIT": ("MIT License", "MIT"),
-    "Apache-2.0": ("Apache License", "Apache-2.0"),
-    "BSD-3-Clause": ("BSD 3-Clause License", "BSD-3-Clause"),
-    "Proprietary": ("Copyright (c) Zoë", "LicenseRef-Proprietary"),
+LICENSE_BEGINS = {
+    "MIT": "MIT License\n\nCopyright (c) {holder}\n",
+    "Apache-2.0": "Apache License\n",
+    "BSD-3-Clause": "BSD 3-Clause License\n\nCopyright (c) {holder}\n",
+    "Proprietary": "Copyright (c) {holder}\n",
 }
 
+PAIRS = [
+    # For each description and author: which name and which licence, by two orthogonal squares.
+    (NAMES[name], DESCRIPTIONS[description], AUTHORS[author], LICENSES[license_])
+    for description, squares in enumerate(
+        [("0123", "0123"), ("1032", "2301"), ("2301", "3210"), ("3210", "1032")]
+    )
+    for author, (name, license_) in enumerate(zip(*(map(int, row) for row in squares), strict=True))
+]
+"""Each value of each of these answers, with each value of every other."""
 
-@pytest.mark.parametrize("license_", LICENSES)
-def test_licence(license_: str, tmp_path: Path) -> None:
-    """Each licence, and whose it is."""
-    project = generate(tmp_path / "orders", [], license=license_, author_name="Zoë")
 
-    text = (project / "LICENSE").read_text()
-    metadata = tomllib.loads((project / "pyproject.toml").read_text())["project"]
-    first_words, expression = LICENSES[license_]
-    assert text.lstrip().startswith(first_words)
-    assert metadata["license"] == expression
-    assert license_ == "Apache-2.0" or "Copyright (c) Zoë\n" in text
-    assert_clean("LICENSE", text)
+@pytest.mark.parametrize(
+    ("project_name", "description", "author", "license_"),
+    PAIRS,
+    ids=(f"{name[:6]}-{license_}-{number}" for number, (name, _, _, license_) in enumerate(PAIRS)),
+)
+def test_answers_arrive_intact(
+    project_name: str, description: str, author: tuple[str, str], license_: str, copie: Copie
+) -> None:
+    """Names of all lengths, and text that could end a string or a comment early."""
+    author_name, author_email = author
+    answers = {
+        "project_name": project_name,
+        "description": description,
+        "author_name": author_name,
+        "author_email": author_email,
+        "license": license_,
+    }
+
+    result = copie.copy(answers, template_dir=template())
+
+    assert result.exception is None
+    assert result.project_dir is not None
+    assert answers_of(result.project_dir) | answers == answers_of(result.project_dir)
+    texts = {name: content.decode() for name, content in files_of(result.project_dir).items()}
+    metadata = tomllib.loads(texts["pyproject.toml"])["project"]
+    given = {"name": author_name, "email": author_email}
+    given = {key: value for key, value in given.items() if value}
+    assert metadata["description"] == description
+    assert metadata.get("authors", []) == ([given] if given else [])
+    assert metadata["license"] == license_.replace("Proprietary", "LicenseRef-Proprietary")
+    assert texts["README.md"].startswith(f"# {project_name}\n\n{description}\n")
+    beginning = LICENSE_BEGINS[license_].format(
+        holder=author_name or f"the authors of {project_name}"
+    )
+    assert texts["LICENSE"].lstrip().startswith(beginning)
+    assert_clean("LICENSE", texts["LICENSE"])
+    for name, text in texts.items():
+        assert_parses(name, text)
+    assert_formatted(result.project_dir)
+
+
+@pytest.mark.parametrize("description", DESCRIPTIONS)
+def test_the_welcome_page_shows_the_description(description: str, tmp_path: Path) -> None:
+    """The page is a template itself: what stands in it is rendered once more, while serving."""
+    project = generate(tmp_path / "orders", description=description)
+    page = project / "src" / "orders" / "examples" / "templates" / "welcome.html"
+
+    serving = Environment(autoescape=True, undefined=StrictUndefined)
+    shown = serving.from_string(page.read_text()).render(backends={})
+
+    assert f"<p>{description}</p>" in unescape(shown)
