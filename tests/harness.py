@@ -20,6 +20,10 @@ ROOT = Path(__file__).resolve().parent.parent
 
 BACKENDS = ("postgres", "mongo", "redis", "http")
 
+FEATURES = ("examples", "openapi", "container", "tracing")
+
+CIS = ("github", "gitlab", "none")
+
 SUBSETS: list[list[str]] = [
     list(subset) for size in range(len(BACKENDS) + 1) for subset in combinations(BACKENDS, size)
 ]

@@ -54,6 +54,11 @@ EACH_EXAMPLE = {
     "http": "src/orders/examples/weather.py tests/examples/test_weather.py",
 }
 
+EACH_FEATURE = {"openapi": "", "container": "", "tracing": ""}
+"""What a feature adds, besides the examples."""
+
+EACH_CI = {"github": "", "gitlab": "", "none": ""}
+
 WORDS = {
     "postgres": "postgres|asyncpg|alembic|sqlalchemy|database_url|migration|notes",
     "mongo": "mongo|bson|fiftyone|pycurl|events",
@@ -68,7 +73,7 @@ JUSTIFIED = {
 }
 
 
-def expected_files(backends: Sequence[str], *, examples: bool) -> set[str]:
+def expected_files(backends: Sequence[str], features: Sequence[str], ci: str) -> set[str]:
     """Return the files that a service with these answers consists of."""
     files = EVERY_SERVICE.split()
     if backends:
@@ -77,7 +82,10 @@ def expected_files(backends: Sequence[str], *, examples: bool) -> set[str]:
         files += ANY_DATABASE.split()
     for backend in backends:
         files += EACH_BACKEND[backend].split()
-    if examples:
+    for feature in set(features) - {"examples"}:
+        files += EACH_FEATURE[feature].split()
+    files += EACH_CI[ci].split()
+    if "examples" in features:
         files += EXAMPLES.split()
         if backends:
             files += ANY_EXAMPLE.split()
@@ -87,19 +95,19 @@ def expected_files(backends: Sequence[str], *, examples: bool) -> set[str]:
 
 
 CHOICES = [
-    pytest.param(subset, features, id=f"{name_of(subset)}{'' if features else '-without-examples'}")
+    pytest.param(subset, features, "none", id=f"{name_of(subset)}-with-{name_of(features)}")
     for subset, features in product(SUBSETS, (["examples"], []))
 ]
-each_choice = pytest.mark.parametrize(("backends", "features"), CHOICES)
+each_choice = pytest.mark.parametrize(("backends", "features", "ci"), CHOICES)
 
 
 @each_choice
-def test_every_choice(backends: list[str], features: list[str], tmp_path: Path) -> None:
+def test_every_choice(backends: list[str], features: list[str], ci: str, tmp_path: Path) -> None:
     """All static properties of one choice, in one test, as rendering costs the most."""
-    project = generate(tmp_path / "orders", backends, features=features)
+    project = generate(tmp_path / "orders", backends, features=features, ci=ci)
     files = files_of(project)
 
-    assert set(files) == expected_files(backends, examples=bool(features))
+    assert set(files) == expected_files(backends, features, ci)
     texts = {name: content.decode() for name, content in files.items()}
     for backend in set(BACKENDS) - set(backends):
         for name, text in texts.items():
