@@ -85,7 +85,7 @@ ASK_ALL = {"ready", "overview"}
 NEEDED_BY = {
     "postgres": {"postgres"},
     "mongo": {"mongo"},
-    # The weather is kept in Redis. It is to be had without, but waits for it first.
+    # The weather is kept in Redis. It is to be had without, but waits a little for it first.
     "redis": {"redis", "http"},
     "http": {"http"},
 }
