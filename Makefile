@@ -5,7 +5,7 @@ VENV := .venv
 READY := $(VENV)/.ready
 JOBS ?= 2
 
-.PHONY: demo check test drill lint clean
+.PHONY: demo check test drill bench lint clean
 
 # Generates a service with all backends and runs it; DIR=folder says where to,
 # CHECK=1 asks it a few questions instead, prints the answers and stops it.
@@ -23,6 +23,11 @@ test: $(READY) lint
 # A service under load while its backends are killed and frozen; for a machine that does nothing else.
 drill: $(READY)
 	$(VENV)/bin/pytest -m alone
+
+# The service beside others, with the figures that the README gives; for a machine that does nothing
+# else. QUICK=1 runs a part of it.
+bench: $(READY)
+	$(VENV)/bin/python -m benchmarks $(if $(QUICK),--quick)
 
 lint: $(READY)
 	$(VENV)/bin/ruff check

@@ -1,0 +1,1 @@
+"""What the generated service costs, beside others; `make bench` runs it."""
