@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from functools import cache
 from itertools import combinations
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import yaml
 from copier import Settings, run_copy, run_update
@@ -22,7 +22,39 @@ BACKENDS = ("postgres", "mongo", "redis", "http")
 
 FEATURES = ("examples", "openapi", "container", "tracing")
 
-CIS = ("github", "gitlab", "none")
+LICENSES = ("MIT", "Apache-2.0", "BSD-3-Clause", "Proprietary")
+
+
+class Mix(NamedTuple):
+    """A choice of the answers that are no backends."""
+
+    ci: str
+    license: str
+    features: tuple[str, ...]
+
+    def __str__(self) -> str:
+        """Return a name for test ids."""
+        return "-".join([*self.features, self.ci, self.license]).lower()
+
+
+MIXES = [
+    Mix("github", "MIT", ("examples", "openapi", "container")),
+    Mix("github", "Apache-2.0", ("examples",)),
+    Mix("github", "BSD-3-Clause", ("openapi", "container", "tracing")),
+    Mix("github", "Proprietary", ("examples", "openapi", "tracing")),
+    Mix("gitlab", "MIT", ()),
+    Mix("gitlab", "Apache-2.0", ("examples", "openapi", "container", "tracing")),
+    Mix("gitlab", "BSD-3-Clause", ("container", "tracing")),
+    Mix("gitlab", "Proprietary", ("tracing",)),
+    Mix("none", "MIT", ("openapi", "tracing")),
+    Mix("none", "Apache-2.0", ("openapi", "container")),
+    Mix("none", "BSD-3-Clause", ("examples", "openapi")),
+    Mix("none", "Proprietary", ("container",)),
+]
+"""Each value of each of these answers with each value of every other; the first is the default."""
+
+NOTHING = Mix("gitlab", "MIT", ())
+"""The one without features."""
 
 SUBSETS: list[list[str]] = [
     list(subset) for size in range(len(BACKENDS) + 1) for subset in combinations(BACKENDS, size)

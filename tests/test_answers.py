@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 from harness import (
+    FEATURES,
     ROOT,
     answers_of,
     commit_all,
@@ -189,7 +190,7 @@ def test_imported_packages_are_reserved(imported_packages: Sequence[str]) -> Non
 @pytest.mark.slow
 def test_libraries_are_reserved(tmp_path: Path) -> None:
     """A project named like anything that it installs, on any system, could not be installed."""
-    project = generate(tmp_path / "orders")
+    project = generate(tmp_path / "orders", features=list(FEATURES))
     uv("sync", "--quiet", cwd=project)
     lock = tomllib.loads((project / "uv.lock").read_text())
     importable = run(project / ".venv" / "bin" / "python", "-c", PRINT_IMPORTABLE, cwd=project)
@@ -207,7 +208,7 @@ PRINT_IMPORTABLE = "from importlib.metadata import *; print(*packages_distributi
 @pytest.fixture
 def imported_packages(tmp_path: Path) -> list[str]:
     """Return the packages that the sources of a service with everything import."""
-    project = generate(tmp_path / "orders")
+    project = generate(tmp_path / "orders", features=list(FEATURES))
     found: set[str] = set()
     for path in [*project.rglob("*.py")]:
         found |= set(re.findall(r"^\s*(?:import|from) (\w+)", path.read_text(), re.MULTILINE))

@@ -11,7 +11,19 @@ from pathlib import Path
 
 import pytest
 import yaml
-from harness import BACKENDS, SUBSETS, answers_of, files_of, generate, name_of, run, template
+from harness import (
+    BACKENDS,
+    LICENSES,
+    MIXES,
+    NOTHING,
+    SUBSETS,
+    answers_of,
+    files_of,
+    generate,
+    name_of,
+    run,
+    template,
+)
 from jinja2 import Environment, StrictUndefined
 from pytest_copie.plugin import Copie
 from ruff import find_ruff_bin  # type: ignore[import-untyped]
@@ -71,6 +83,15 @@ EACH_CI = {
 }
 CONTAINER_ON_GITHUB = ".github/workflows/container.yml"
 
+TRACED = """
+    src/orders/tracing/__init__.py src/orders/tracing/discreet.py src/orders/tracing/loop.py
+    src/orders/tracing/server.py src/orders/tracing/telemetry.py tests/tracing/in_memory.py
+    tests/tracing/test_export.py tests/tracing/test_server_spans.py
+"""
+TRACED_DATABASE = "src/orders/tracing/pools.py tests/tracing/test_pools.py"
+TRACED_BACKEND = "src/orders/tracing/{0}.py tests/tracing/test_{0}_spans.py"
+TRACED_OVERVIEW = "tests/tracing/test_overview_spans.py"
+
 WORDS = {
     "postgres": "postgres|asyncpg|alembic|sqlalchemy|database_url|migration|notes",
     "mongo": "mongo|bson|fiftyone|pycurl|events",
@@ -80,8 +101,13 @@ WORDS = {
 """What only a service with the backend may say."""
 
 JUSTIFIED = {
-    # The word for asyncio's own events, and the browser's.
-    "events": ("dev/supervisor.py", "dev/__main__.py"),
+    # The word for asyncio's own events, the browser's, and a span's.
+    "events": (
+        "dev/supervisor.py",
+        "dev/__main__.py",
+        "src/orders/tracing/discreet.py",
+        "tests/tracing/test_server_spans.py",
+    ),
 }
 
 
@@ -105,23 +131,43 @@ def expected_files(backends: Sequence[str], features: Sequence[str], ci: str) ->
             files += ANY_EXAMPLE.split()
         for backend in backends:
             files += EACH_EXAMPLE[backend].split()
+    if "tracing" in features:
+        files += traced_files(backends, features)
     return set(files)
 
 
+def traced_files(backends: Sequence[str], features: Sequence[str]) -> list[str]:
+    """Return the files that `tracing` adds for these backends and other features."""
+    files = TRACED.split()
+    for backend in backends:
+        files += TRACED_BACKEND.format(backend).split()
+    if set(backends) - {"http"}:
+        files += TRACED_DATABASE.split()
+    if backends and "examples" in features:
+        files += TRACED_OVERVIEW.split()
+    return files
+
+
 CHOICES = [
-    pytest.param(subset, features, ci, id=f"{name_of(subset)}-with-{name_of(features)}-{ci}")
-    for subset, (features, ci) in product(
-        SUBSETS,
-        ((["examples", "container"], "github"), (["container"], "gitlab"), ([], "none")),
+    pytest.param(
+        *(subset, mix.features, mix.ci, mix.license),
+        id=f"{name_of(subset)}-with-{mix}",
+        # The default and nothing at all are looked at in every run.
+        marks=[] if mix in {MIXES[0], NOTHING} else pytest.mark.slow,
     )
+    for subset, mix in product(SUBSETS, MIXES)
 ]
-each_choice = pytest.mark.parametrize(("backends", "features", "ci"), CHOICES)
+each_choice = pytest.mark.parametrize(("backends", "features", "ci", "license_"), CHOICES)
 
 
 @each_choice
-def test_every_choice(backends: list[str], features: list[str], ci: str, tmp_path: Path) -> None:
+def test_every_choice(
+    backends: list[str], features: Sequence[str], ci: str, license_: str, tmp_path: Path
+) -> None:
     """All static properties of one choice, in one test, as rendering costs the most."""
-    project = generate(tmp_path / "orders", backends, features=features, ci=ci)
+    project = generate(
+        tmp_path / "orders", backends, features=list(features), ci=ci, license=license_
+    )
     files = files_of(project)
 
     assert set(files) == expected_files(backends, features, ci)
@@ -189,7 +235,7 @@ def assert_documented(project: Path, texts: dict[str, str]) -> None:
     for table in (documented, examples):
         for name, value in table:
             if (default := variables[name]) is not None:
-                shown = value.strip("`").replace("all", "")
+                shown = re.sub("all|off", "", value.strip("`"))
                 assert shown == default or float(shown) == float(default), name
 
 
@@ -206,7 +252,7 @@ def variables_of(settings: ast.ClassDef) -> dict[str, str | None]:
             continue
         name = (prefix[1] if prefix else "") + ast.unparse(field.target).upper()
         default = eval(ast.unparse(field.value), {"__builtins__": {}})  # noqa: S307 - a constant
-        variables[name] = str(default)
+        variables[name] = "" if default is None else str(default)
     return variables
 
 
@@ -223,8 +269,6 @@ AUTHORS = [
     ("", "a.b+c@example.org"),
     ("Zoë", "zoe@example.org"),
 ]
-LICENSES = ["MIT", "Apache-2.0", "BSD-3-Clause", "Proprietary"]
-
 LICENSE_BEGINS = {
     "MIT": "MIT License\n\nCopyright (c) {holder}\n",
     "Apache-2.0": "Apache License\n",

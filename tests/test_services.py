@@ -8,7 +8,10 @@ from pathlib import Path
 import pytest
 from harness import (
     BACKENDS,
+    FEATURES,
+    MIXES,
     SUBSETS,
+    Mix,
     clean_environment,
     generate,
     name_of,
@@ -40,12 +43,38 @@ def test_a_service_installs_and_passes_its_own_checks(backends: list[str], open_
     assert processes_of(open_path) == []
 
 
-@pytest.mark.parametrize("backends", [[], ["postgres", "http"], list(BACKENDS)], ids=name_of)
-def test_a_service_without_features_passes_its_own_checks(
-    backends: list[str], tmp_path: Path
+MIXED: list[Sequence[str]] = [
+    ["postgres", "http"],
+    ["redis"],
+    BACKENDS,
+    [],
+    BACKENDS,
+    ["mongo"],
+    [],
+    ["postgres", "redis"],
+    [],
+    ["mongo", "http"],
+    BACKENDS,
+]
+"""Backends for each of the other mixes of answers."""
+
+
+@pytest.mark.parametrize(
+    ("mix", "backends"),
+    zip(MIXES[1:], MIXED, strict=True),
+    ids=(f"{mix}-{name_of(backends)}" for mix, backends in zip(MIXES[1:], MIXED, strict=True)),
+)
+def test_a_service_with_other_answers_passes_its_own_checks(
+    mix: Mix, backends: Sequence[str], tmp_path: Path
 ) -> None:
-    """The examples are not needed by anything."""
-    project = generate(tmp_path / "orders", backends, features=[])
+    """No feature needs another one, or a certain backend."""
+    project = generate(
+        tmp_path / "orders",
+        backends,
+        features=list(mix.features),
+        ci=mix.ci,
+        license=mix.license,
+    )
 
     uv("run", "--quiet", "pytest", "-q", cwd=project)
     uv("run", "mypy", cwd=project)
@@ -56,7 +85,7 @@ def test_the_lowest_versions_that_a_service_declares_work(
     backends: list[str], tmp_path: Path
 ) -> None:
     """All subsets install; those of one backend, none and all run their tests, too."""
-    project = generate(tmp_path / "orders", backends)
+    project = generate(tmp_path / "orders", backends, features=list(FEATURES))
 
     uv("sync", "--quiet", "--resolution", "lowest-direct", cwd=project)
     if len(backends) in {0, 1, len(BACKENDS)}:
