@@ -126,19 +126,26 @@ OWN_LINE = {"sleeps_below", "enters", "swallows", "spawns"}
 TESTS = """
 import pytest
 from orders import offences
-from orders.app import create_app
 
 @pytest.mark.parametrize("name", {names})
 async def test_offence(name, app):
     app.add_url_rule("/offence", view_func=getattr(offences, f"handle_{{name}}"))
     async with app.test_app():
         await app.test_client().get("/offence")
+
+async def test_debugger(app, client):
+    @app.get("/debug")
+    async def debug():
+        breakpoint()
+        return "done"
+
+    assert (await client.get("/debug")).status_code == 200
 """
 
 
 @pytest.mark.slow
 def test_tests_fail_where_a_handler_blocks(open_path: Path) -> None:
-    """And name the line, whatever becomes of the error in the app."""
+    """And name the line, whatever becomes of the error in the app; a debugger may block."""
     project = generate(open_path / "orders")
     source = HANDLERS
     for name, code in OFFENCES.items():
@@ -146,6 +153,7 @@ def test_tests_fail_where_a_handler_blocks(open_path: Path) -> None:
         source += f"\nasync def handle_{name}():\n    {code}{mark}\n    return 'done'\n"
     (project / "src" / "orders" / "offences.py").write_text(source)
     (project / "tests" / "test_offences.py").write_text(TESTS.format(names=list(OFFENCES)))
+    (project / ".pdbrc").write_text("continue\n")
     uv("add", "--no-sync", "requests", "psycopg2-binary", "psycopg[binary]", cwd=project)
     uv("sync", "--quiet", cwd=project)
 
@@ -160,7 +168,7 @@ def test_tests_fail_where_a_handler_blocks(open_path: Path) -> None:
         line = next(n for n, text in enumerate(lines, 1) if text.endswith(f"# named: {name}"))
         report = tested.partition(f"test_offence[{name}]")[2].partition("\n____")[0]
         assert f"src/orders/offences.py:{line} blocks the event loop" in report, tested
-    assert f"{len(OFFENCES)} failed" in tested
+    assert f"{len(OFFENCES)} failed, 1 passed" in tested
 
 
 WATCHED = """
