@@ -167,7 +167,9 @@ def broken(project: Path, old: str, new: str) -> Path:
 )
 def test_a_lost_choice_stops_the_update(old: str, new: str, tmp_path: Path) -> None:
     """Without this guard, an update would delete the files of what is not chosen any more."""
-    project = generate(tmp_path / "orders", ["postgres", "redis"], commit=True)
+    project = generate(
+        tmp_path / "orders", ["postgres", "redis"], features=["examples"], commit=True
+    )
     before = files_of(broken(project, old, new))
 
     outcome = copier("update", "--defaults", "--vcs-ref", "HEAD", cwd=project, check=False)

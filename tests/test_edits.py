@@ -6,7 +6,18 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from harness import BACKENDS, SUBSETS, commit_all, copier, generate, git, name_of, update, uv
+from harness import (
+    BACKENDS,
+    FEATURES,
+    SUBSETS,
+    commit_all,
+    copier,
+    generate,
+    git,
+    name_of,
+    update,
+    uv,
+)
 
 
 def replace(path: Path, old: str, new: str) -> None:
@@ -91,6 +102,18 @@ def change_default(project: Path) -> None:
     )
 
 
+def add_compose_service(project: Path) -> None:
+    """Add a server of one's own, with its volume, and a variable for it."""
+    compose = project / "compose.yaml"
+    append(compose, "  mail:\n    image: axllent/mailpit:v1\n")
+    replace(compose, "LOG_FORMAT: json", "LOG_FORMAT: json\n      MAIL_URL: smtp://mail:1025")
+
+
+def add_variable(project: Path) -> None:
+    """Add an environment variable, where the others stand."""
+    append(project / ".env.example", "\n# FEATURE_FLAGS=none\n")
+
+
 def reformat(project: Path) -> None:
     """Write a file in another style."""
     path = project / "src" / "orders" / "health.py"
@@ -125,6 +148,8 @@ EDITS: Mapping[str, tuple[Callable[[Path], None], Mapping[str, str | None]]] = {
     "a section": (add_section, {"README.md": "A long one."}),
     "a port": (change_port, {"README.md": "--port 9000"}),
     "a default": (change_default, {"src/orders/settings.py": "Seconds = 20.0"}),
+    "a variable": (add_variable, {".env.example": "FEATURE_FLAGS=none"}),
+    "a compose service": (add_compose_service, {"compose.yaml": "MAIL_URL: smtp://mail:1025"}),
     "a style": (reformat, {"src/orders/health.py": "'/live'"}),
     "a deletion": (delete_a_test, {"tests/test_logs.py": None}),
 }
@@ -162,13 +187,14 @@ def toggled(backends: list[str], backend: str) -> list[str]:
 @pytest.mark.slow
 @pytest.mark.parametrize("backends", SUBSETS, ids=name_of)
 def test_all_edits_survive_every_toggle(backends: list[str], workbench: Path) -> None:
-    """Each backend added or taken away, the examples too, with all edits at once."""
+    """Each backend added or taken away, and other answers changed, with all edits at once."""
     project = generate(workbench / "orders", backends, commit=True)
     edit(project, list(EDITS))
     changes: list[dict[str, Any]] = [
         {"backends": toggled(backends, backend)} for backend in BACKENDS
     ]
-    for change in [*changes, {"features": []}]:
+    # The container stays: without its files, what is added to them has no place.
+    for change in [*changes, {"features": ["container"]}, {"ci": "gitlab"}]:
         update(project, **change)
         assert_kept(project, list(EDITS))
         git("reset", "-q", "--hard", cwd=project)
@@ -179,10 +205,10 @@ def test_all_edits_survive_every_toggle(backends: list[str], workbench: Path) ->
 @pytest.mark.parametrize("name", EDITS)
 def test_each_edit_survives_alone(name: str, workbench: Path) -> None:
     """From nothing to everything and back."""
-    project = generate(workbench / "orders", [], features=[], commit=True)
+    project = generate(workbench / "orders", [], features=["container"], ci="none", commit=True)
     edit(project, [name])
-    there: dict[str, Any] = {"backends": list(BACKENDS), "features": ["examples"]}
-    back: dict[str, Any] = {"backends": [], "features": []}
+    there: dict[str, Any] = {"backends": list(BACKENDS), "features": list(FEATURES), "ci": "github"}
+    back: dict[str, Any] = {"backends": [], "features": ["container"], "ci": "none"}
     for change in (there, back):
         update(project, **change)
         assert_kept(project, [name])

@@ -17,7 +17,8 @@ from pytest_copie.plugin import Copie
 from ruff import find_ruff_bin  # type: ignore[import-untyped]
 
 EVERY_SERVICE = """
-    .copier-answers.yml .env.example .gitignore LICENSE README.md pyproject.toml
+    .copier-answers.yml .env.example .gitignore .pre-commit-config.yaml LICENSE README.md
+    pyproject.toml renovate.json
     dev/__init__.py dev/__main__.py dev/lock.py dev/server.py dev/services.py dev/supervisor.py
     dev/serve.py dev/watchdog.py src/orders/blocking.py
     src/orders/__init__.py src/orders/app.py src/orders/backends/__init__.py
@@ -56,10 +57,19 @@ EACH_EXAMPLE = {
     "http": "src/orders/examples/weather.py tests/examples/test_weather.py",
 }
 
-EACH_FEATURE = {"openapi": "", "container": "", "tracing": ""}
+EACH_FEATURE = {
+    "openapi": "",
+    "container": ".dockerignore Dockerfile compose.yaml",
+    "tracing": "",
+}
 """What a feature adds, besides the examples."""
 
-EACH_CI = {"github": "", "gitlab": "", "none": ""}
+EACH_CI = {
+    "github": ".github/workflows/ci.yml .github/workflows/template-update.yml",
+    "gitlab": ".gitlab-ci.yml",
+    "none": "",
+}
+CONTAINER_ON_GITHUB = ".github/workflows/container.yml"
 
 WORDS = {
     "postgres": "postgres|asyncpg|alembic|sqlalchemy|database_url|migration|notes",
@@ -87,6 +97,8 @@ def expected_files(backends: Sequence[str], features: Sequence[str], ci: str) ->
     for feature in set(features) - {"examples"}:
         files += EACH_FEATURE[feature].split()
     files += EACH_CI[ci].split()
+    if ci == "github" and "container" in features:
+        files.append(CONTAINER_ON_GITHUB)
     if "examples" in features:
         files += EXAMPLES.split()
         if backends:
@@ -97,8 +109,11 @@ def expected_files(backends: Sequence[str], features: Sequence[str], ci: str) ->
 
 
 CHOICES = [
-    pytest.param(subset, features, "none", id=f"{name_of(subset)}-with-{name_of(features)}")
-    for subset, features in product(SUBSETS, (["examples"], []))
+    pytest.param(subset, features, ci, id=f"{name_of(subset)}-with-{name_of(features)}-{ci}")
+    for subset, (features, ci) in product(
+        SUBSETS,
+        ((["examples", "container"], "github"), (["container"], "gitlab"), ([], "none")),
+    )
 ]
 each_choice = pytest.mark.parametrize(("backends", "features", "ci"), CHOICES)
 
@@ -142,7 +157,7 @@ def assert_clean(name: str, text: str) -> None:
     assert not re.search(r"[ \t]\n", text), f"{name} has spaces at the end of a line"
     blank = r"\n{4}" if name.endswith((".py", ".mako", ".md")) else r"\n{3}"
     assert not re.search(blank, text), f"{name} has too many blank lines in a row"
-    if not name.endswith((".html", ".mako", ".css")):
+    if not name.endswith((".html", ".mako", ".css")) and not name.startswith(".github/"):
         assert not re.search(r"\{[{%#] | [}%#]\}", text), f"{name} has Jinja left"
 
 

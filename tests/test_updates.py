@@ -73,6 +73,11 @@ def test_from_one_subset_to_every_other(backends: list[str], workbench: Path) ->
     [
         ({}, {"features": []}),
         ({"features": []}, {"features": ["examples"]}),
+        ({}, {"features": ["examples"]}),
+        ({"features": ["examples"]}, {"features": ["examples", "container"]}),
+        ({}, {"ci": "gitlab"}),
+        ({"ci": "gitlab"}, {"ci": "none"}),
+        ({"ci": "none"}, {"ci": "github"}),
         ({}, {"description": 'Says "hello" \\ and {{ more }}'}),
         ({}, {"license": "Apache-2.0"}),
         ({"license": "Proprietary"}, {"license": "BSD-3-Clause"}),

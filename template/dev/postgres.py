@@ -89,6 +89,14 @@ def prepare(url: str) -> None:
     """Apply the migrations, if there are any, to the database at the URL; raises CannotStart."""
     if not (PROJECT / "alembic.ini").exists():
         return
+    try:
+        asyncio.run(_log_in(url))
+    except (OSError, asyncpg.InterfaceError, asyncpg.PostgresError) as error:
+        reason = str(error) or "it does not answer"
+        raise CannotStart(f"{TITLE}: cannot log in at {VARIABLE}: {reason}") from error
+    except ValueError as error:
+        # Its text may hold a part of the password.
+        raise CannotStart(f"{TITLE}: {VARIABLE} is not a valid URL") from error
     outcome = subprocess.run(
         [sys.executable, "-m", "alembic", "upgrade", "head"],
         check=False,
@@ -149,12 +157,12 @@ def _quoted(name: str) -> str:
 
 def _connect(server: Server) -> None:
     """Log in; raises an exception as long as the server is not ready."""
+    asyncio.run(_log_in(server.url, timeout=1))
 
-    async def connect() -> None:
-        connection = await asyncpg.connect(server.url, timeout=1)
-        await connection.close()
 
-    asyncio.run(connect())
+async def _log_in(url: str, timeout: float = 10) -> None:  # noqa: ASYNC109 - asyncpg's own
+    connection = await asyncpg.connect(url, timeout=timeout)
+    await connection.close()
 
 
 def _account() -> tuple[int, int] | None:
