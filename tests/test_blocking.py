@@ -157,15 +157,11 @@ def test_tests_fail_where_a_handler_blocks(open_path: Path) -> None:
         source += f"\nasync def handle_{name}():\n    {code}{mark}\n    return 'done'\n"
     (project / "src" / "orders" / "offences.py").write_text(source)
     (project / "tests" / "test_offences.py").write_text(TESTS.format(names=list(OFFENCES)))
-    (project / ".pdbrc").write_text("continue\n")
     uv("add", "--no-sync", "requests", "psycopg2-binary", "psycopg[binary]", cwd=project)
     uv("sync", "--quiet", cwd=project)
 
-    tested = uv(
-        *("run", "--no-sync", "pytest", "-q", "-p", "no:warnings", "tests/test_offences.py"),
-        cwd=project,
-        check=False,
-    ).output
+    command = "echo continue | pytest -q -p no:warnings tests/test_offences.py"
+    tested = uv("run", "--no-sync", "sh", "-c", command, cwd=project, check=False).output
 
     lines = source.splitlines()
     for name in OFFENCES:
