@@ -22,6 +22,7 @@ BLOCKING = {
         "from urllib import request": "",
         "import urllib3": "",
         "import http.client": "",
+        "import httpx; httpx.Client()": "",
     },
     "postgres": {
         "import psycopg2": "postgres.pool()",
