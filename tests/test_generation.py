@@ -174,7 +174,8 @@ def test_every_choice(
     texts = {name: content.decode() for name, content in files.items()}
     for backend in set(BACKENDS) - set(backends):
         for name, text in texts.items():
-            assert_not_named(WORDS[backend], name, text)
+            if name != "LICENSE":
+                assert_not_named(WORDS[backend], name, text)
     for name, text in texts.items():
         assert_clean(name, text)
         assert_parses(name, text)
