@@ -1,0 +1,79 @@
+"""The guides: every command in them runs, in order, and prints what they show."""
+
+import os
+import re
+import shlex
+import sys
+from pathlib import Path
+
+import pytest
+from harness import ROOT, VERSION, Outcome, git, run, template
+
+pytestmark = pytest.mark.slow
+
+BLOCK = re.compile(
+    r"(?:^`(?P<file>[^`\n]+)`:\n\n)?^```(?P<language>\w+)\n(?P<text>.*?)^```$",
+    re.DOTALL | re.MULTILINE,
+)
+"""A block of commands, or of a file that is named above it."""
+
+ELSEWHERE = ("uv sync", "uv run")
+"""Commands that other tests run, as they take long."""
+
+
+def script(guide: str) -> tuple[str, list[tuple[str, list[str]]]]:
+    """Return a guide as a script, and each command with the lines that it must print."""
+    lines: list[str] = ["set -e"]
+    commands: list[tuple[str, list[str]]] = []
+    for block in BLOCK.finditer(guide):
+        if block["file"]:
+            path = shlex.quote(block["file"]).replace("'~/", "~/'").replace("~/", '"$HOME"/')
+            lines += [
+                f'mkdir -p "$(dirname {path})"',
+                f"cat > {path} <<'END'",
+                block["text"] + "END",
+            ]
+        if block["language"] != "console":
+            continue
+        for line in block["text"].splitlines():
+            if not line.startswith("$ "):
+                commands[-1][1].append(line)
+            elif not line.startswith(ELSEWHERE, 2):
+                lines += [f"echo '@ {len(commands)}'", line[2:]]
+                commands.append((line[2:], []))
+    return "\n".join([*lines, ""]), commands
+
+
+@pytest.mark.parametrize("guide", ["update.md", "standardize.md"])
+def test_a_guide_does_what_it_says(guide: str, workbench: Path) -> None:
+    """Each shown line is printed, in the order shown; `...` stands for others."""
+    text, commands = script((ROOT / "docs" / guide).read_text())
+
+    outcome = play(text, workbench)
+
+    assert outcome.code == 0, outcome.output
+    printed = re.split(r"^@ \d+\n", outcome.output, flags=re.MULTILINE)[1:]
+    assert len(printed) == len(commands) > 10
+    for (command, shown), output in zip(commands, printed, strict=True):
+        rest = iter(output.splitlines())
+        for line in shown:
+            assert line == "..." or line in rest, f"{command} does not print {line!r}:\n{output}"
+        if command.startswith(("git", "grep")) and "..." not in shown:
+            assert output.splitlines() == shown, command
+
+
+def play(text: str, folder: Path) -> Outcome:
+    """Run a script beside a clone of the template, as somebody whose home is this folder."""
+    run("git", "clone", "-q", template(), folder / "copier-quart", cwd=folder)
+    git("tag", "-f", VERSION, cwd=folder / "copier-quart")
+    uvx = folder / "bin" / "uvx"
+    uvx.parent.mkdir()
+    uvx.write_text(f'#!/bin/sh\nshift\nexec {sys.executable} -m copier "$@"\n')
+    uvx.chmod(0o755)
+    (folder / ".gitconfig").write_text("[user]\nname = Test\nemail = test@example.org\n")
+    environment = {
+        "HOME": str(folder),
+        "XDG_CONFIG_HOME": str(folder / ".config"),
+        "PATH": f"{uvx.parent}:{os.environ['PATH']}",
+    }
+    return run("bash", "-c", text, cwd=folder, env=environment, check=False)
