@@ -73,8 +73,14 @@ def history(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder.mkdir()
     for release in RELEASES:
         replace_all(folder, f"Release {release.version}")
-        with archive(release) as files:
-            files.extractall(folder, filter="data")
+        try:
+            files = archive(release)
+        except LookupError as error:
+            if git("rev-parse", "--is-shallow-repository", cwd=ROOT) == "true":
+                pytest.skip(str(error))
+            raise
+        with files:
+            files.extractall(folder)  # noqa: S202 - git's archive of our own files
         commit_all(folder, f"Release {release.version}")
         git("tag", f"v{release.version}", cwd=folder)
     replace_all(folder, "The working tree")
