@@ -84,7 +84,7 @@ def after(seconds: float, event: Callable[[], bool]) -> Callable[[], bool]:
 def test_an_interrupted_copy_is_repeated(
     share: float, how: signal.Signals, workbench: Path
 ) -> None:
-    """The same command, with `--overwrite`, whatever is there already."""
+    """The same command with `--overwrite`, without an answers file that may be cut short."""
     project = workbench / "orders"
     expected = files_of(generate(workbench / "fresh"))
     enough = 1 + share * len(expected)
@@ -98,12 +98,15 @@ def test_an_interrupted_copy_is_repeated(
     assert stopped
     there = [path for path in project.rglob("*") if path.is_file()]
     assert 0 < len(there) < len(expected)
-    # It may have been in the middle of a file.
-    os.truncate(there[0], 1)
+    # It may have been in the middle of any file, that of the answers included.
+    for path in there:
+        os.truncate(path, 1)
 
+    (project / ".copier-answers.yml").unlink(missing_ok=True)
     copier(*COPY, "--overwrite", template(), "orders", cwd=workbench)
     assert files_of(project) == expected
-    assert "`--overwrite`" in README
+    cure = "`rm -f orders/.copier-answers.yml`, then the same command again, with `--overwrite`"
+    assert cure in README
 
 
 @pytest.mark.parametrize("how", SIGNALS, ids=lambda how: how.name)
