@@ -70,7 +70,11 @@ EACH_EXAMPLE = {
 }
 
 EACH_FEATURE = {
-    "openapi": "",
+    "openapi": """
+        src/orders/openapi/__init__.py src/orders/openapi/description.py
+        src/orders/openapi/static/docs.css src/orders/openapi/static/docs.html
+        src/orders/openapi/static/docs.js tests/test_openapi.py
+    """,
     "container": ".dockerignore Dockerfile compose.yaml",
     "tracing": "",
 }
@@ -176,6 +180,10 @@ def test_every_choice(
         for name, text in texts.items():
             if name != "LICENSE":
                 assert_not_named(WORDS[backend], name, text)
+    if "openapi" not in features:
+        for name, text in texts.items():
+            if name != ".copier-answers.yml":
+                assert "openapi" not in text.lower(), name
     for name, text in texts.items():
         assert_clean(name, text)
         assert_parses(name, text)

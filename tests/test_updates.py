@@ -79,6 +79,7 @@ def test_from_one_subset_to_every_other(backends: list[str], workbench: Path) ->
         ({"ci": "gitlab"}, {"ci": "none"}),
         ({"ci": "none"}, {"ci": "github"}),
         ({"features": ["examples", "tracing"]}, {"features": ["examples"]}),
+        ({"features": ["examples", "openapi"]}, {"features": ["examples"]}),
         ({}, {"description": 'Says "hello" \\ and {{ more }}'}),
         ({}, {"license": "Apache-2.0"}),
         ({"license": "Proprietary"}, {"license": "BSD-3-Clause"}),
