@@ -2,6 +2,7 @@
 
 import os
 import shutil
+import signal
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
@@ -10,6 +11,10 @@ import pytest
 from harness import open_folder, template
 
 MEMORY = Path("/dev/shm")  # noqa: S108 - what is made there is removed, and holds no secret
+
+
+# A shell that runs the tests in the background has them ignore SIGINT, and so what they start.
+signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 @pytest.fixture(scope="session", autouse=True)
