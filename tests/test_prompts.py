@@ -40,7 +40,12 @@ def test_backends_are_selected_with_the_space_bar(
     terminal.send(SPACE + DOWN + SPACE + ENTER)
     terminal.expect("What else should it contain")
     terminal.send(ENTER)
-    for question in ("Under which licence", "Who is its author", "e-mail address"):
+    for question in (
+        "continuous integration run",
+        "Under which licence",
+        "Who is its author",
+        "e-mail address",
+    ):
         terminal.expect(question)
         terminal.send(ENTER)
     terminal.expect("Orders is ready, with redis, http")
