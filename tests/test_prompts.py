@@ -63,7 +63,14 @@ def test_a_wrong_name_can_be_corrected(terminal: "pexpect.spawn[str]", tmp_path:
     terminal.send(CLEAR + "json" + ENTER)
     terminal.expect('would give the Python package "json"')
     terminal.send(CLEAR + "Json Store" + ENTER)
-    for question in ("What does it do", "Which backends", "What else", "Under which", "Who is its"):
+    for question in (
+        "What does it do",
+        "Which backends",
+        "What else",
+        "continuous",
+        "Under which",
+        "Who is its",
+    ):
         terminal.expect(question)
         terminal.send(ENTER)
     terminal.expect("e-mail address")

@@ -6,12 +6,13 @@ from pathlib import Path
 from textwrap import indent
 
 import pytest
-from harness import generate, uv
+from harness import FEATURES, generate, uv
 
 REGISTER_HERE = "    # Register your blueprints here.\n"
 
 GIVEN = """
 email = "ada@example.org"
+password, salt = b"secret", b"of this test"
 
 
 async def ask_for_rate(currency: str) -> str:
@@ -20,6 +21,7 @@ async def ask_for_rate(currency: str) -> str:
 """What the code takes for granted."""
 
 EXPECTED = {
+    "key": "len(key) == 64",
     "row": "row['name'] == 'Ada'",
     "customer": "customer is None",
     "rate": "rate == '1.1 EUR'",
@@ -44,12 +46,14 @@ async def test_{number}() -> None:
 @pytest.mark.slow
 def test_the_code_in_the_readme_works(tmp_path: Path) -> None:
     """An endpoint, its test, a migration and every client, as a user would copy them."""
-    project = generate(tmp_path / "orders", features=["examples", "tracing"])
+    project = generate(tmp_path / "orders", features=list(FEATURES))
     uv("sync", "--quiet", cwd=project)
     readme = (project / "README.md").read_text()
     apply_migration(project, readme)
-    endpoint, test, *others = blocks("python", readme)
-    (project / "src" / "orders" / "greetings.py").write_text(f'"""Greetings."""\n\n{endpoint}')
+    endpoint, another, test, *others = blocks("python", readme)
+    (project / "src" / "orders" / "greetings.py").write_text(
+        f'"""Greetings."""\n\n{endpoint}{another}'
+    )
     (project / "tests" / "test_greetings.py").write_text(f'"""Greetings."""\n\n{test}')
     register(project / "src" / "orders" / "app.py", "greetings")
     (project / "tests" / "test_code.py").write_text(try_all(others))

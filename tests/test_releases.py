@@ -160,10 +160,15 @@ def test_a_project_of_a_release_becomes_one_of_today(
 def test_edits_in_a_project_of_a_release_survive(
     release: Release, backends: list[str], history: Path, workbench: Path
 ) -> None:
-    """All edits at once, with new answers in the same update."""
+    """All edits at once, with new answers in the same update.
+
+    But not a file in another style whose every line the template has changed since: that shows as
+    a conflict.
+    """
     project = made_with(release, history, workbench / "orders", backends)
     # The first release had no Compose file.
-    edits = [name for name in EDITS if name != "a compose service" or release is not RELEASES[0]]
+    impossible = {"a compose service", "a style"} if release is RELEASES[0] else set()
+    edits = [name for name in EDITS if name not in impossible]
     edit(project, edits)
 
     update(project, backends=["postgres", "redis"])

@@ -61,8 +61,8 @@ MIXED: list[Sequence[str]] = [
 
 @pytest.mark.parametrize(
     ("mix", "backends"),
-    zip(MIXES[1:], MIXED, strict=True),
-    ids=(f"{mix}-{name_of(backends)}" for mix, backends in zip(MIXES[1:], MIXED, strict=True)),
+    list(zip(MIXES[1:], MIXED, strict=True)),
+    ids=[f"{mix}-{name_of(backends)}" for mix, backends in zip(MIXES[1:], MIXED, strict=True)],
 )
 def test_a_service_with_other_answers_passes_its_own_checks(
     mix: Mix, backends: Sequence[str], tmp_path: Path

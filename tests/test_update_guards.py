@@ -235,7 +235,12 @@ def test_a_service_gets_another_name(workbench: Path) -> None:
 
     conflicts = set(git("ls-files", "-u", "--format=%(path)", cwd=project).splitlines())
     files = files_of(project)
-    with_its_title = {"src/bills/__init__.py", "src/bills/examples/templates/welcome.html"}
+    with_its_title = {
+        "src/bills/__init__.py",
+        "src/bills/examples/templates/welcome.html",
+        "src/bills/openapi/description.py",
+        "src/bills/openapi/static/docs.html",
+    }
     assert conflicts == {"src/bills/app.py"} | with_its_title
     assert b"MINE = 1" in files["src/bills/app.py"]
     assert set(files) == set(fresh)
