@@ -24,8 +24,7 @@ test: $(READY) lint
 drill: $(READY)
 	$(VENV)/bin/pytest -m alone
 
-# The service beside others, with the figures that the README gives; for a machine that does nothing
-# else. QUICK=1 runs a part of it.
+# The service beside others; for a machine that does nothing else. QUICK=1 runs a part of it.
 bench: $(READY)
 	$(VENV)/bin/python -m benchmarks $(if $(QUICK),--quick)
 

@@ -3,7 +3,7 @@
     make bench          all of it: some ten minutes
     make bench QUICK=1  a part of it, once: two minutes
 
-Prints the ratios that the README promises, and writes results and plots of a full run.
+Prints the ratios that are aimed at, and whether they hold; writes results and plots of a full run.
 """
 
 import argparse
@@ -215,6 +215,8 @@ def measure(
     for number in range(rounds):
         for name, endpoint, connections in plan:
             url, pid = running[name]
+            # What the run before has left there must be over.
+            wait(f"{url}/json", 60)
             sample = load(f"{url}/{endpoint}", connections, seconds, pid)
             samples[name, endpoint, connections].append(sample)
             print(

@@ -13,6 +13,9 @@ from urllib.request import urlopen
 
 TICKS = os.sysconf("SC_CLK_TCK")
 
+PATIENCE = 120.0
+"""Seconds after which a run has gone wrong."""
+
 
 @dataclass(frozen=True)
 class Sample:
@@ -40,18 +43,20 @@ def load(url: str, connections: int, seconds: float, pid: int) -> Sample:
         wrk(url, connections, seconds) if shutil.which("wrk") else slow(url, connections, seconds)
     )
     done = subprocess.run(
-        ["taskset", "-c", "1", *command], check=True, capture_output=True, text=True
+        ["taskset", "-c", "1", *command],
+        check=True,
+        capture_output=True,
+        text=True,
+        timeout=PATIENCE,
     )
     used = max(cpu(pid) - before, 1 / TICKS)
     summary = re.search(r"(\d+) requests in ([\d.]+\w+),", done.stdout)
     assert summary, done.stdout
     requests, took = summary.groups()
-    failed = sum(map(int, re.findall(r"Non-2xx or 3xx responses: (\d+)", done.stdout)))
-    failed += sum(
-        sum(map(int, numbers))
-        for numbers in re.findall(r"read (\d+), write (\d+), timeout (\d+)", done.stdout)
-    )
-    good = int(requests) - failed
+    refused = sum(map(int, re.findall(r"Non-2xx or 3xx responses: (\d+)", done.stdout)))
+    good = int(requests) - refused
+    lost = re.findall(r"read (\d+), write (\d+), timeout (\d+)", done.stdout)
+    failed = refused + sum(int(number) for numbers in lost for number in numbers)
     return Sample(
         rate=good / in_seconds(took),
         per_cpu=good / used,

@@ -1,4 +1,4 @@
-"""Quart as its documentation begins: the same clients, no tuning, on Hypercorn."""
+"""Quart as its documentation begins, on Hypercorn; with the same tuned clients as the others."""
 
 from collections.abc import AsyncIterator
 from typing import Any
