@@ -1,6 +1,7 @@
 """Generated services, installed and tested as their users do: `uv sync`, `uv run pytest`, mypy."""
 
 import re
+import sys
 import time
 from collections.abc import Sequence
 from pathlib import Path
@@ -24,7 +25,12 @@ from harness import (
 pytestmark = pytest.mark.slow
 
 
-each_python = pytest.mark.parametrize("python", pythons().values(), ids=pythons())
+THIS_PYTHON = "{}.{}".format(*sys.version_info)
+
+OTHER_PYTHONS = {version: path for version, path in pythons().items() if version != THIS_PYTHON}
+"""The interpreters of this machine, but the one that all other tests use."""
+
+each_python = pytest.mark.parametrize("python", OTHER_PYTHONS.values(), ids=OTHER_PYTHONS)
 
 each_subset = pytest.mark.parametrize("backends", SUBSETS, ids=name_of)
 
