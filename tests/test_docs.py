@@ -7,7 +7,7 @@ import sys
 from pathlib import Path
 
 import pytest
-from harness import ROOT, VERSION, Outcome, git, run, template
+from harness import ROOT, VERSION, Outcome, generate, git, run, template, uv
 
 pytestmark = pytest.mark.slow
 
@@ -77,3 +77,44 @@ def play(text: str, folder: Path) -> Outcome:
         "PATH": f"{uvx.parent}:{os.environ['PATH']}",
     }
     return run("bash", "-c", text, cwd=folder, env=environment, check=False)
+
+
+def test_the_code_of_the_async_guide_runs(tmp_path: Path) -> None:
+    """What comes after each "before" works, and has the types that it says."""
+    guide = (ROOT / "docs" / "async.md").read_text()
+    blocks = [block["text"] for block in BLOCK.finditer(guide) if block["language"] == "python"]
+    project = generate(tmp_path / "orders")
+    for number, block in enumerate(blocks):
+        module = f'"""From the guide."""\n\n{block}'
+        (project / "src" / "orders" / f"guide_{number}.py").write_text(module)
+    calls = [
+        f"guide_{number}.{name}"
+        for number, block in enumerate(blocks)
+        for name in re.findall(r"^async def (\w+)", block, re.MULTILINE)
+    ]
+    (project / "tests" / "test_guide.py").write_text(
+        GUIDE_TEST.format(
+            modules=", ".join(f"guide_{number}" for number in range(len(blocks))),
+            calls=", ".join(calls),
+        )
+    )
+
+    tested = uv("run", "--quiet", "pytest", "-q", "tests/test_guide.py", cwd=project)
+    uv("run", "mypy", "src", cwd=project)
+
+    assert len(calls) == 6
+    assert "6 passed" in tested.output
+
+
+GUIDE_TEST = """
+import pytest
+from orders import {modules}
+from orders.app import create_app
+
+
+@pytest.mark.parametrize("call", [{calls}])
+async def test_call(call):
+    app = create_app()
+    async with app.test_app(), app.app_context():
+        assert await call()
+"""
