@@ -133,7 +133,13 @@ def test_a_copy_says_what_comes_next(tmp_path: Path) -> None:
         cwd=tmp_path,
     )
 
-    for words in ("redis, http", "uv run -m dev", "uv run pytest", "Commit first", "git init"):
+    for words in (
+        "redis, http",
+        "uv run -m dev",
+        "uv run pytest",
+        "Commit first",
+        "uv lock && git init",
+    ):
         assert words in outcome.output
     assert "postgres" not in outcome.output
 

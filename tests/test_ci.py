@@ -11,6 +11,7 @@ import pytest
 import yaml
 from copier import Settings, run_copy
 from harness import (
+    ROOT,
     Outcome,
     clean_environment,
     commit_all,
@@ -30,7 +31,6 @@ SAME_JOBS = {
     "tests": ("ci", "test"),
     "lowest versions": ("ci", "lowest"),
     "known vulnerabilities": ("ci", "audit"),
-    "is there a new version of the template": ("ci", "template"),
     "container": ("container", "build"),
 }
 """GitLab's jobs, and GitHub's: workflow and job."""
@@ -71,7 +71,8 @@ def test_the_files_are_valid_and_safe(tmp_path: Path) -> None:
     """For the schemas of those who read them, and for an auditor of workflows."""
     github = generate(tmp_path / "github", features=["container"], ci="github")
     gitlab = generate(tmp_path / "gitlab", features=["container"], ci="gitlab")
-    workflows = sorted(github.glob(".github/workflows/*.yml"))
+    folder = ".github/workflows/*.yml"
+    workflows = [*sorted(github.glob(folder)), *sorted(ROOT.glob(folder))]
     check = (TOOLS / "check-jsonschema", "--builtin-schema")
 
     run(*check, "vendor.github-workflows", *workflows, cwd=tmp_path)
@@ -88,13 +89,14 @@ def test_actions_are_pinned_and_may_do_little(tmp_path: Path) -> None:
     """By full commit hash, with the version beside it; no job may do more than it needs."""
     project = generate(tmp_path / "orders", features=["container"], ci="github")
 
-    for file in project.glob(".github/workflows/*.yml"):
+    folder = ".github/workflows/*.yml"
+    for file in (*project.glob(folder), *ROOT.glob(folder)):
         text = file.read_text()
         assert text.count("uses:") == len(PINNED.findall(text)), file
         workflow = load(file)
         assert workflow["permissions"] == {}
         for name, job in workflow["jobs"].items():
-            assert int(job["timeout-minutes"]) <= 15
+            assert int(job["timeout-minutes"]) <= (15 if project in file.parents else 45)
             if name != "update":
                 assert job["permissions"] == {"contents": "read"}
 
@@ -109,8 +111,23 @@ def test_both_do_the_same(tmp_path: Path) -> None:
         assert jobs[theirs]["script"] == github_steps(github, workflow, ours), theirs
     assert set(jobs) - {"stages", "workflow", "variables", "default", ".work"} == {
         *SAME_JOBS,
+        "is there a new version of the template",
         "template update",
     }
+
+
+def run_hooks(project: Path) -> None:
+    """Run all hooks for commits. Those that would be fetched are the ones that prek has, too."""
+    remote = r"repo: https://github.com/pre-commit/pre-commit-hooks\n *rev: .*"
+    offline, replaced = re.subn(
+        remote, "repo: builtin", (project / ".pre-commit-config.yaml").read_text()
+    )
+    assert replaced == 1
+    config = project.parent / "hooks.yaml"
+    config.write_text(offline)
+    done = shell(f"prek run --all-files --config {config}", project, first=TOOLS)
+    assert done.code == 0, done.output
+    assert "Skipped" not in done.output
 
 
 @pytest.mark.slow
@@ -120,10 +137,7 @@ def test_the_steps_of_a_new_service_succeed(open_path: Path) -> None:
     shell("uv lock", project)
     commit_all(project)
 
-    hooks = load(project / ".pre-commit-config.yaml")["repos"][-1]["hooks"]
-    for hook in hooks:
-        done = shell(hook["entry"], project)
-        assert done.code == 0, f"{hook['id']}\n{done.output}"
+    run_hooks(project)
     assert git("status", "--short", cwd=project) == "", "a new service is as the hooks want it"
     for job in ("check", "template", "test", "lowest", "audit"):
         git("checkout", "-q", "--", ".", cwd=project)
@@ -143,61 +157,98 @@ test "$1 $2" != "pr view"
 """
 
 
-@pytest.fixture
-def released(tmp_path: Path) -> tuple[Path, Path]:
-    """Return a pushed service, and its template, of which there is a new version."""
+@pytest.fixture(params=["github", "gitlab"])
+def released(tmp_path: Path, request: pytest.FixtureRequest) -> tuple[Path, Path, str]:
+    """Return a pushed service, its template, of which there is a new version, and where it runs."""
     source = tmp_path / "template"
     git("clone", "-q", template(), source, cwd=tmp_path)
     project = tmp_path / "orders"
-    answers = {"project_name": "Orders", "backends": ["redis"], "ci": "github"}
+    answers = {"project_name": "Orders", "backends": ["redis"], "ci": request.param}
     run_copy(str(source), project, answers, defaults=True, quiet=True, settings=Settings())
     shell("uv lock", project)
     commit_all(project)
-    git("clone", "-q", "--bare", project, tmp_path / "origin.git", cwd=tmp_path)
-    git("remote", "add", "origin", tmp_path / "origin.git", cwd=project)
-    readme = source / "template/README.md.jinja"
-    readme.write_text(readme.read_text().replace("## Checks", "## All checks"))
+    origin = tmp_path / "origin.git"
+    git("clone", "-q", "--bare", project, origin, cwd=tmp_path)
+    git("config", "receive.advertisePushOptions", "true", cwd=origin)
+    git("remote", "add", "origin", origin, cwd=project)
+    metadata = source / "template/pyproject.toml.jinja"
+    metadata.write_text(metadata.read_text().replace("line-length = 100", "line-length = 99"))
     commit_all(source)
     git("tag", "1000.0.0", cwd=source)
-    return project, source
+    return project, source, request.param
+
+
+def update_steps(project: Path, ci: str) -> list[str]:
+    """Return what the scheduled update runs."""
+    if ci == "github":
+        return github_steps(project, "template-update", "update")
+    script: list[str] = load(project / ".gitlab-ci.yml")["template update"]["script"]
+    return script
+
+
+def notice(project: Path, ci: str) -> Outcome:
+    """Run what tells of a new version."""
+    if ci == "github":
+        (step,) = github_steps(project, "ci", "template")
+        return shell(step, project)
+    job = load(project / ".gitlab-ci.yml")["is there a new version of the template"]
+    assert job["allow_failure"] == "true"
+    (step,) = job["script"]
+    return shell(step, project)
+
+
+NEWS = {"github": (0, "::notice::The template has a new version"), "gitlab": (2, "")}
+"""How the notice ends, and begins: a job that fails is a warning in GitLab, and red in GitHub."""
 
 
 @pytest.mark.slow
 def test_a_new_version_of_the_template_becomes_a_pull_request(
-    released: tuple[Path, Path], tmp_path: Path
+    released: tuple[Path, Path, str], tmp_path: Path
 ) -> None:
-    """The notice in CI tells of it, and the weekly workflow brings it."""
-    project, _ = released
+    """The notice in CI tells of it, and the weekly work brings it, under the runner's address."""
+    project, _, ci = released
     programs = tmp_path / "programs"
     programs.mkdir()
     (programs / "gh").write_text(GH)
     (programs / "gh").chmod(0o755)
     log = tmp_path / "gh.log"
-    (notice,) = github_steps(project, "ci", "template")
+    log.touch()
+    gitlab = {
+        "CI_DEFAULT_BRANCH": "main",
+        "CI_PROJECT_PATH": "team/orders",
+        "CI_SERVER_HOST": "gitlab.example.org",
+        "UPDATE_TOKEN": "t0ken",
+        "GIT_CONFIG_COUNT": "1",
+        "GIT_CONFIG_KEY_0": f"url.{tmp_path}/origin.git.insteadOf",
+        "GIT_CONFIG_VALUE_0": "https://update:t0ken@gitlab.example.org/team/orders.git",
+    }
 
-    assert shell(notice, project).code == 2
-    for step in github_steps(project, "template-update", "update"):
-        done = shell(step, project, first=programs, GH_LOG=str(log), GITHUB_ACTIONS="true")
+    told = notice(project, ci)
+    assert (told.code, told.output[: len(NEWS[ci][1])]) == NEWS[ci]
+    for step in update_steps(project, ci):
+        done = shell(step, project, first=programs, GH_LOG=str(log), **gitlab)
         assert done.code == 0, f"{step}\n{done.output}"
 
-    pushed = git("show", "template-update:README.md", cwd=tmp_path / "origin.git")
-    assert "## All checks" in pushed
-    assert "pr create --head template-update" in log.read_text()
-    assert shell(notice, project).code == 0
+    pushed = git("show", "template-update:pyproject.toml", cwd=tmp_path / "origin.git")
+    assert "line-length = 99" in pushed
+    assert ("pr create --head template-update" in log.read_text()) == (ci == "github")
+    assert notice(project, ci) == Outcome(0, "")
 
 
 @pytest.mark.slow
-def test_a_conflict_stops_the_update_and_is_named(released: tuple[Path, Path]) -> None:
-    """Nothing is pushed that a person has not seen."""
-    project, _ = released
-    readme = project / "README.md"
-    readme.write_text(readme.read_text().replace("## Checks", "## Our checks"))
+def test_a_conflict_stops_the_update_and_is_named(released: tuple[Path, Path, str]) -> None:
+    """Even where nothing can be locked any more; nothing is pushed that a person has not seen."""
+    project, _, ci = released
+    metadata = project / "pyproject.toml"
+    metadata.write_text(metadata.read_text().replace("line-length = 100", "line-length = 120"))
     commit_all(project)
-    update, stop, _ = github_steps(project, "template-update", "update")
+    *before, stop = update_steps(project, ci)[: 2 if ci == "github" else 3]
 
-    assert shell(update, project).code == 0
+    for step in before:
+        assert shell(step, project).code == 0
     stopped = shell(stop, project)
 
     assert stopped.code == 1
-    assert stopped.output.startswith("::error::")
-    assert stopped.output.endswith("README.md\n")
+    assert "Run 'uvx copier update' yourself" in stopped.output
+    assert stopped.output.endswith("pyproject.toml\n")
+    assert stopped.output.startswith("::error::") == (ci == "github")
