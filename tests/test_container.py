@@ -47,6 +47,16 @@ def test_the_files_are_right_for_every_choice_of_backends(tmp_path: Path) -> Non
         assert_composed(subset, project)
 
 
+def test_a_name_that_means_something_in_yaml_stays_a_name(tmp_path: Path) -> None:
+    """Compose takes neither a project nor a database that is called by a null or a boolean."""
+    project = generate(tmp_path, ["postgres"], features=["container"], project_name="Null")
+
+    compose = yaml.safe_load((project / "compose.yaml").read_text())
+
+    assert compose["name"] == "null"
+    assert compose["services"]["postgres"]["environment"]["POSTGRES_DB"] == "null"
+
+
 def assert_composed(backends: Sequence[str], project: Path) -> None:
     """Check for one server for each backend, open to this machine only, with data in a volume."""
     compose = yaml.safe_load((project / "compose.yaml").read_text())
@@ -59,6 +69,8 @@ def assert_composed(backends: Sequence[str], project: Path) -> None:
         assert re.search(r":\d+$", services[name]["image"]), "a major version, and not the latest"
         assert services[name]["volumes"][0].startswith(f"{name}:")
         assert services[name]["healthcheck"]["test"][0] == "CMD"
+    assert services["app"]["read_only"]
+    assert services["app"]["tmpfs"] == ["/tmp"]  # noqa: S108 - the container's own
     for service in services.values():
         for port in service.get("ports", []):
             assert port.startswith("127.0.0.1:${")

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import yaml
 from harness import (
     BACKENDS,
     FEATURES,
@@ -103,7 +104,7 @@ def change_default(project: Path) -> None:
 
 
 def add_compose_service(project: Path) -> None:
-    """Add a server of one's own, with its volume, and a variable for it."""
+    """Add a server of one's own, and a variable for it."""
     compose = project / "compose.yaml"
     append(compose, "  mail:\n    image: axllent/mailpit:v1\n")
     replace(compose, "LOG_FORMAT: json", "LOG_FORMAT: json\n      MAIL_URL: smtp://mail:1025")
@@ -233,6 +234,26 @@ def test_an_edited_service_works_after_an_update(
     uv("run", "ruff", "format", "--check", cwd=project)
     uv("run", "mypy", cwd=project)
     uv("run", "pytest", "-q", cwd=project)
+
+
+@pytest.mark.slow
+def test_an_own_volume_survives_as_long_as_there_are_others(workbench: Path) -> None:
+    """With its service, where the comments say so; the neighbours in the list come and go."""
+    project = generate(
+        workbench / "orders", ["postgres", "redis"], features=["container"], commit=True
+    )
+    compose = project / "compose.yaml"
+    replace(compose, "  # What you add.\n", "  # What you add.\n  mail:\n")
+    append(compose, "  mail:\n    image: axllent/mailpit:v1\n    volumes: [mail:/data]\n")
+    commit_all(project)
+
+    for backends in (["postgres"], ["mongo"], ["mongo", "redis"]):
+        update(project, backends=backends)
+        assert_kept(project, [])
+        merged = yaml.safe_load(compose.read_text())
+        assert set(merged["volumes"]) == {*backends, "mail"}
+        assert merged["services"]["mail"]["volumes"] == ["mail:/data"]
+        commit_all(project)
 
 
 def test_both_sides_of_one_line_are_a_conflict_that_shows(workbench: Path) -> None:
