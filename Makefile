@@ -3,7 +3,8 @@
 PYTHON ?= python3
 VENV := .venv
 READY := $(VENV)/.ready
-JOBS ?= 2
+# One more than most machines of CI have cores: tests often wait.
+JOBS ?= 3
 
 .PHONY: demo check test drill bench lint clean
 
