@@ -49,7 +49,7 @@ def insert(project: Path, lines: list[Line]) -> dict[str, set[str]]:
 
 @pytest.mark.slow
 @settings(
-    max_examples=12,
+    max_examples=24,
     deadline=None,
     derandomize=True,
     database=None,
@@ -59,7 +59,7 @@ def insert(project: Path, lines: list[Line]) -> dict[str, set[str]]:
 @given(
     start=st.sampled_from(SUBSETS),
     toggles=st.lists(st.sampled_from(CAN_GO), min_size=1, max_size=2),
-    edits=st.sets(st.sampled_from(sorted(EDITS)), max_size=4),
+    edits=st.sets(st.sampled_from(sorted(EDITS)), min_size=3, max_size=8),
     lines=st.lists(st.tuples(st.integers(0, 999), st.integers(0, 999)), max_size=4),
 )
 def test_no_road_loses_an_edit(
