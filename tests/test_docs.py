@@ -3,7 +3,9 @@
 import os
 import re
 import shlex
+import shutil
 import sys
+import tomllib
 from pathlib import Path
 
 import pytest
@@ -118,3 +120,16 @@ async def test_call(call):
     async with app.test_app(), app.app_context():
         assert await call()
 """
+
+
+def test_the_guides_build_as_a_site(tmp_path: Path) -> None:
+    """Each guide has its place in the navigation, and no link between them is broken."""
+    shutil.copytree(ROOT / "docs", tmp_path / "docs")
+    shutil.copy(ROOT / "zensical.toml", tmp_path)
+
+    run(Path(sys.executable).with_name("zensical"), "build", "--strict", cwd=tmp_path)
+
+    project = tomllib.loads((ROOT / "zensical.toml").read_text())["project"]
+    navigation = {page for entry in project["nav"] for page in entry.values()}
+    assert navigation == {page.name for page in (ROOT / "docs").glob("*.md")}
+    assert (tmp_path / "site" / "index.html").is_file()
