@@ -131,9 +131,16 @@ def commit_all(project: Path, message: str = "Change") -> None:
 
 
 @cache
+def memory() -> Path | None:
+    """Return a folder in memory, if there is such a thing, where many small files are soon made."""
+    folder = Path("/dev/shm")  # noqa: S108 - what is made there is removed, and holds no secret
+    return folder if folder.is_dir() and os.access(folder, os.W_OK) else None
+
+
+@cache
 def template() -> Path:
     """Return a repository with the template as it stands here, committed and tagged."""
-    folder = Path(tempfile.mkdtemp(prefix="copier-quart-"))
+    folder = Path(tempfile.mkdtemp(prefix="copier-quart-", dir=memory()))
     folder.chmod(0o755)
     listed = git("ls-files", "-z", "--cached", "--others", "--exclude-standard", cwd=ROOT)
     for name in listed.split("\0"):
@@ -145,6 +152,8 @@ def template() -> Path:
             target.chmod(source.stat().st_mode)
     commit_all(folder, "The working tree")
     git("tag", VERSION, cwd=folder)
+    # Each update clones it five times: one file of git's is cloned sooner than hundreds.
+    git("gc", "-q", cwd=folder)
     return folder
 
 
