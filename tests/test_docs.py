@@ -6,12 +6,16 @@ import shlex
 import shutil
 import sys
 import tomllib
+from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 from harness import ROOT, VERSION, Outcome, generate, git, run, template, uv
 
 pytestmark = pytest.mark.slow
+
+PAGES = sorted((ROOT / "docs").rglob("*.md"))
 
 BLOCK = re.compile(
     r"(?:^`(?P<file>[^`\n]+)`:\n\n)?^```(?P<language>\w+)\n(?P<text>.*?)^```$",
@@ -123,13 +127,20 @@ async def test_call(call):
 
 
 def test_the_guides_build_as_a_site(tmp_path: Path) -> None:
-    """Each guide has its place in the navigation, and no link between them is broken."""
+    """Each page has its place in the navigation, and no link between them is broken."""
     shutil.copytree(ROOT / "docs", tmp_path / "docs")
     shutil.copy(ROOT / "zensical.toml", tmp_path)
 
     run(Path(sys.executable).with_name("zensical"), "build", "--strict", cwd=tmp_path)
 
     project = tomllib.loads((ROOT / "zensical.toml").read_text())["project"]
-    navigation = {page for entry in project["nav"] for page in entry.values()}
-    assert navigation == {page.name for page in (ROOT / "docs").glob("*.md")}
+    pages = [path.relative_to(ROOT / "docs").as_posix() for path in PAGES]
+    assert sorted(named(project["nav"])) == sorted(pages)
     assert (tmp_path / "site" / "index.html").is_file()
+
+
+def named(navigation: list[dict[str, Any]]) -> Iterator[str]:
+    """Yield the pages that a navigation names, in it and in its sections."""
+    for entry in navigation:
+        for page in entry.values():
+            yield from [page] if isinstance(page, str) else named(page)
