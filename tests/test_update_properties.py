@@ -49,7 +49,7 @@ def insert(project: Path, lines: list[Line]) -> dict[str, set[str]]:
 
 @pytest.mark.slow
 @settings(
-    max_examples=12,
+    max_examples=20,
     deadline=None,
     derandomize=True,
     database=None,
@@ -59,11 +59,11 @@ def insert(project: Path, lines: list[Line]) -> dict[str, set[str]]:
 @given(
     start=st.sampled_from(SUBSETS),
     toggles=st.lists(st.sampled_from(CAN_GO), min_size=1, max_size=2),
-    edits=st.sets(st.sampled_from(sorted(EDITS)), max_size=4),
+    without=st.sets(st.sampled_from(sorted(EDITS)), max_size=5),
     lines=st.lists(st.tuples(st.integers(0, 999), st.integers(0, 999)), max_size=4),
 )
 def test_no_road_loses_an_edit(
-    start: list[str], toggles: list[str], edits: set[str], lines: list[Line], workbench: Path
+    start: list[str], toggles: list[str], without: set[str], lines: list[Line], workbench: Path
 ) -> None:
     """After each step, the project is a fresh one with the same edits.
 
@@ -71,8 +71,9 @@ def test_no_road_loses_an_edit(
     """
     with TemporaryDirectory(dir=workbench) as folder:
         project = generate(Path(folder) / "orders", start, features=["container"], commit=True)
-        for name in sorted(edits):
-            EDITS[name][0](project)
+        edits = [edit for name, (edit, _) in sorted(EDITS.items()) if name not in without]
+        for edit in edits:
+            edit(project)
         own = insert(project, lines)
         commit_all(project, "Edit")
         chosen = [*start, "container"]
@@ -80,8 +81,8 @@ def test_no_road_loses_an_edit(
             chosen = toggled(chosen, toggle)
             update(project, **answers(chosen))
             fresh = generate(Path(folder) / f"fresh-{step}", **answers(chosen))  # type: ignore[arg-type]
-            for name in sorted(edits):
-                EDITS[name][0](fresh)
+            for edit in edits:
+                edit(fresh)
             own = {file: mine for file, mine in own.items() if (fresh / file).exists()}
             if not same(project, fresh, own):
                 return
