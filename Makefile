@@ -29,8 +29,9 @@ drill: $(READY)
 bench: $(READY)
 	$(VENV)/bin/python -m benchmarks $(if $(QUICK),--quick)
 
-# The guide as a site, in site/; a broken link is an error.
+# The guide as a site, in site/, with its reference made anew; a broken link is an error.
 docs: $(READY)
+	PYTHONPATH=tests $(VENV)/bin/python -m reference --write
 	$(VENV)/bin/zensical build --clean --strict
 
 lint: $(READY)
