@@ -130,8 +130,8 @@ def variables(groups: Sequence[Mapping[str, Any]]) -> Iterator[str]:
                     f"`{variable['name']}`",
                     type_of(variable["schema"]),
                     variable["unit"] or "",
-                    default(variable),
-                    variable["meaning"],
+                    "**required**" if variable["required"] else shown(variable["default"]),
+                    " ".join([variable["meaning"], *examples(variable["schema"])]),
                 ]
                 for group in members
                 for variable in group["variables"]
@@ -139,11 +139,9 @@ def variables(groups: Sequence[Mapping[str, Any]]) -> Iterator[str]:
         )
 
 
-def default(variable: Mapping[str, Any]) -> str:
-    """Return what a variable is that is not set, or an example where it has to be."""
-    if variable["required"]:
-        return f"required; for example `{variable['schema']['examples'][0]}`"
-    return shown(variable["default"])
+def examples(schema: Mapping[str, Any]) -> Iterator[str]:
+    """Yield a sentence with what a variable may look like, if there is one."""
+    yield from (f"For example `{example}`." for example in schema.get("examples", []))
 
 
 def type_of(schema: Mapping[str, Any]) -> str:
