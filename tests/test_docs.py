@@ -151,10 +151,10 @@ async def test_call(call):
 
 
 def test_the_reference_is_up_to_date(tmp_path: Path) -> None:
-    """`make docs` writes it."""
+    """It says what the sources say; `make docs` writes it."""
     project = generate(tmp_path / "orders", features=list(FEATURES))
 
-    assert reference.text(project) == reference.PAGE.read_text()
+    assert reference.text(project) == reference.PAGE.read_text(), "make docs"
 
 
 def test_the_guides_build_as_a_site(tmp_path: Path) -> None:
