@@ -6,7 +6,7 @@ READY := $(VENV)/.ready
 # One more than most machines of CI have cores: tests often wait.
 JOBS ?= 3
 
-.PHONY: demo check test drill bench lint clean
+.PHONY: demo check test drill bench docs lint clean
 
 # Generates a service with all backends and runs it; DIR=folder says where to,
 # CHECK=1 asks it a few questions instead, prints the answers and stops it.
@@ -29,13 +29,18 @@ drill: $(READY)
 bench: $(READY)
 	$(VENV)/bin/python -m benchmarks $(if $(QUICK),--quick)
 
+# The guide as a site, in site/, with its reference made anew; a broken link is an error.
+docs: $(READY)
+	PYTHONPATH=tests $(VENV)/bin/python -m reference --write
+	$(VENV)/bin/zensical build --clean --strict
+
 lint: $(READY)
 	$(VENV)/bin/ruff check
 	$(VENV)/bin/ruff format --check
 	$(VENV)/bin/mypy
 
 clean:
-	rm -rf $(VENV) .cache demo-service
+	rm -rf $(VENV) .cache demo-service site
 
 $(READY): pyproject.toml
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "make: Python 3.11 or newer is needed; say which with PYTHON=")'

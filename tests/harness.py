@@ -180,6 +180,19 @@ def generate_with(target: Path, answers: Mapping[str, Any]) -> None:
     )
 
 
+def register(project: Path, module: str) -> None:
+    """Register the blueprint of a module where a comment in `app.py` says so."""
+    app = project / "src" / "orders" / "app.py"
+    text = app.read_text()
+    assert REGISTER_HERE in text
+    registered = f"{REGISTER_HERE}    app.register_blueprint({module}.blueprint)\n"
+    text = text.replace(REGISTER_HERE, registered)
+    app.write_text(text.replace("from orders import ", f"from orders import {module}, ", 1))
+
+
+REGISTER_HERE = "    # Register your blueprints here.\n"
+
+
 @contextmanager
 def open_folder() -> Iterator[Path]:
     """Lend a temporary folder that every account can reach, for as long as it is there.

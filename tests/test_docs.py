@@ -3,13 +3,32 @@
 import os
 import re
 import shlex
+import shutil
 import sys
+import tomllib
+from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
-from harness import ROOT, VERSION, Outcome, generate, git, run, template, uv
+import reference
+from harness import (
+    BACKENDS,
+    FEATURES,
+    ROOT,
+    VERSION,
+    Outcome,
+    generate,
+    git,
+    register,
+    run,
+    template,
+    uv,
+)
 
 pytestmark = pytest.mark.slow
+
+PAGES = sorted((ROOT / "docs").rglob("*.md"))
 
 BLOCK = re.compile(
     r"(?:^`(?P<file>[^`\n]+)`:\n\n)?^```(?P<language>\w+)\n(?P<text>.*?)^```$",
@@ -79,32 +98,43 @@ def play(text: str, folder: Path) -> Outcome:
     return run("bash", "-c", text, cwd=folder, env=environment, check=False)
 
 
-def test_the_code_of_the_async_guide_runs(tmp_path: Path) -> None:
-    """What comes after each "before" works, and has the types that it says."""
-    guide = (ROOT / "docs" / "async.md").read_text()
-    blocks = [block["text"] for block in BLOCK.finditer(guide) if block["language"] == "python"]
-    project = generate(tmp_path / "orders")
-    for number, block in enumerate(blocks):
-        module = f'"""From the guide."""\n\n{block}'
-        (project / "src" / "orders" / f"guide_{number}.py").write_text(module)
-    calls = [
-        f"guide_{number}.{name}"
-        for number, block in enumerate(blocks)
-        for name in re.findall(r"^async def (\w+)", block, re.MULTILINE)
-    ]
-    (project / "tests" / "test_guide.py").write_text(
-        GUIDE_TEST.format(
-            modules=", ".join(f"guide_{number}" for number in range(len(blocks))),
-            calls=", ".join(calls),
-        )
-    )
+def test_the_code_of_the_guides_runs(tmp_path: Path) -> None:
+    """It works, and has the types that it says; a file that is named has the look of the others."""
+    project = generate(tmp_path / "orders", features=list(FEATURES))
+    calls: list[str] = []
+    files: list[str] = []
+    for page in PAGES:
+        for number, block in enumerate(BLOCK.finditer(page.read_text())):
+            if block["language"] != "python":
+                continue
+            text = block["text"]
+            if block["file"]:
+                files.append(block["file"])
+                (project / block["file"]).write_text(text)
+            else:
+                module = f"guide_{page.stem}_{number}"
+                path = project / "src" / "orders" / f"{module}.py"
+                path.write_text(f'"""From the guide."""\n\n{text}')
+                calls += [f"{module}.{name}" for name in FUNCTION.findall(text)]
+            if "\nblueprint = " in text:
+                register(project, Path(block["file"]).stem)
+    modules = ", ".join({call.partition(".")[0] for call in calls})
+    guide_test = GUIDE_TEST.format(modules=modules, calls=", ".join(calls))
+    (project / "tests" / "test_guide.py").write_text(guide_test)
+    tests = [file for file in files if file.startswith("tests/")]
 
-    tested = uv("run", "--quiet", "pytest", "-q", "tests/test_guide.py", cwd=project)
-    uv("run", "mypy", "src", cwd=project)
+    tested = uv("run", "--quiet", "pytest", "-q", "tests/test_guide.py", *tests, cwd=project)
+    uv("run", "mypy", "src", *tests, cwd=project)
+    uv("run", "ruff", "check", *files, cwd=project)
 
-    assert len(calls) == 6
-    assert "6 passed" in tested.output
+    assert len(calls) >= 6
+    assert len(tests) == len(BACKENDS)
+    written = sum(len(TEST.findall((project / test).read_text())) for test in tests)
+    assert f"{len(calls) + written} passed" in tested.output
 
+
+FUNCTION = re.compile(r"^async def (\w+)", re.MULTILINE)
+TEST = re.compile(r"^(?:async )?def test_", re.MULTILINE)
 
 GUIDE_TEST = """
 import pytest
@@ -118,3 +148,30 @@ async def test_call(call):
     async with app.test_app(), app.app_context():
         assert await call()
 """
+
+
+def test_the_reference_is_up_to_date(tmp_path: Path) -> None:
+    """It says what the sources say; `make docs` writes it."""
+    project = generate(tmp_path / "orders", features=list(FEATURES))
+
+    assert reference.text(project) == reference.PAGE.read_text(), "make docs"
+
+
+def test_the_guides_build_as_a_site(tmp_path: Path) -> None:
+    """Each page has its place in the navigation, and no link between them is broken."""
+    shutil.copytree(ROOT / "docs", tmp_path / "docs")
+    shutil.copy(ROOT / "zensical.toml", tmp_path)
+
+    run(Path(sys.executable).with_name("zensical"), "build", "--strict", cwd=tmp_path)
+
+    project = tomllib.loads((ROOT / "zensical.toml").read_text())["project"]
+    pages = [path.relative_to(ROOT / "docs").as_posix() for path in PAGES]
+    assert sorted(named(project["nav"])) == sorted(pages)
+    assert (tmp_path / "site" / "index.html").is_file()
+
+
+def named(navigation: list[dict[str, Any]]) -> Iterator[str]:
+    """Yield the pages that a navigation names, in it and in its sections."""
+    for entry in navigation:
+        for page in entry.values():
+            yield from [page] if isinstance(page, str) else named(page)

@@ -6,9 +6,7 @@ from pathlib import Path
 from textwrap import indent
 
 import pytest
-from harness import FEATURES, generate, uv
-
-REGISTER_HERE = "    # Register your blueprints here.\n"
+from harness import FEATURES, generate, register, uv
 
 GIVEN = """
 email = "ada@example.org"
@@ -55,7 +53,7 @@ def test_the_code_in_the_readme_works(tmp_path: Path) -> None:
         f'"""Greetings."""\n\n{endpoint}{another}'
     )
     (project / "tests" / "test_greetings.py").write_text(f'"""Greetings."""\n\n{test}')
-    register(project / "src" / "orders" / "app.py", "greetings")
+    register(project, "greetings")
     (project / "tests" / "test_code.py").write_text(try_all(others))
 
     tested = uv("run", "pytest", "-q", "tests/test_greetings.py", "tests/test_code.py", cwd=project)
@@ -82,15 +80,6 @@ def apply_migration(project: Path, readme: str) -> None:
         text = text.replace("SELECT 1", sql.strip(), 1)
     migration.write_text(text)
     assert "SELECT 1" not in text
-
-
-def register(app: Path, module: str) -> None:
-    """Register a blueprint where the comment says so."""
-    text = app.read_text()
-    assert REGISTER_HERE in text
-    registered = f"{REGISTER_HERE}    app.register_blueprint({module}.blueprint)\n"
-    text = text.replace(REGISTER_HERE, registered)
-    app.write_text(text.replace("from orders import ", f"from orders import {module}, ", 1))
 
 
 def try_all(snippets: list[str]) -> str:
