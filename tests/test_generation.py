@@ -39,7 +39,8 @@ EVERY_SERVICE = """
     src/orders/validation.py
     tests/blocking_calls.py tests/test_blocking.py
     tests/conftest.py tests/test_app.py tests/test_health.py tests/test_logs.py
-    tests/test_problems.py tests/test_security.py tests/test_settings.py tests/test_validation.py
+    tests/test_problems.py tests/test_security.py tests/test_serving.py tests/test_settings.py
+    tests/test_validation.py
 """
 ANY_BACKEND = "dev/launch.py tests/test_backends.py tests/test_faults.py"
 ANY_DATABASE = "dev/binaries.py"
