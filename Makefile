@@ -6,7 +6,7 @@ READY := $(VENV)/.ready
 # One more than most machines of CI have cores: tests often wait.
 JOBS ?= 3
 
-.PHONY: demo check test drill bench docs lint clean
+.PHONY: demo check test drill bench quart-suite docs lint clean
 
 # Generates a service with all backends and runs it; DIR=folder says where to,
 # CHECK=1 asks it a few questions instead, prints the answers and stops it.
@@ -28,6 +28,11 @@ drill: $(READY)
 # The service beside others; for a machine that does nothing else. QUICK=1 runs a part of it.
 bench: $(READY)
 	$(VENV)/bin/python -m benchmarks $(if $(QUICK),--quick)
+
+# Quart's own tests with the connection class of a service, on both versions; REPOSITORY=folder takes
+# the tests from a clone, COMMIT= from a commit of it.
+quart-suite: $(READY)
+	$(VENV)/bin/python -m benchmarks.quart_suite $(REPOSITORY) $(COMMIT)
 
 # The guide as a site, in site/, with its reference made anew; a broken link is an error.
 docs: $(READY)

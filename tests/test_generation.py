@@ -35,10 +35,12 @@ EVERY_SERVICE = """
     dev/serve.py dev/watchdog.py src/orders/blocking.py
     src/orders/__init__.py src/orders/app.py src/orders/backends/__init__.py
     src/orders/backends/base.py src/orders/features.py src/orders/health.py src/orders/logs.py
-    src/orders/problems.py src/orders/security.py src/orders/settings.py src/orders/validation.py
+    src/orders/problems.py src/orders/security.py src/orders/serving.py src/orders/settings.py
+    src/orders/validation.py
     tests/blocking_calls.py tests/test_blocking.py
     tests/conftest.py tests/test_app.py tests/test_health.py tests/test_logs.py
-    tests/test_problems.py tests/test_security.py tests/test_settings.py tests/test_validation.py
+    tests/test_problems.py tests/test_security.py tests/test_serving.py tests/test_settings.py
+    tests/test_validation.py
 """
 ANY_BACKEND = "dev/launch.py tests/test_backends.py tests/test_faults.py"
 ANY_DATABASE = "dev/binaries.py"
