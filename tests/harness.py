@@ -18,7 +18,15 @@ from uv import find_uv_bin
 
 ROOT = Path(__file__).resolve().parent.parent
 
-BACKENDS = ("postgres", "mongo", "redis", "http")
+URLS = {
+    "postgres": ("DATABASE_URL", "postgresql://nobody:secret@127.0.0.1:1/none"),
+    "mongo": ("MONGODB_URI", "mongodb://127.0.0.1:1/none"),
+    "redis": ("REDIS_URL", "redis://127.0.0.1:1/0"),
+    "http": ("UPSTREAM_URL", "http://127.0.0.1:1"),
+}
+"""The variable of each backend, and an address at which nobody is."""
+
+BACKENDS = tuple(URLS)
 
 FEATURES = ("examples", "openapi", "container", "tracing")
 
@@ -109,7 +117,7 @@ def run(
 
 def clean_environment() -> dict[str, str]:
     """Return the environment without what would leak from this run into a project's."""
-    unwanted = ("VIRTUAL_ENV", "DATABASE_URL", "MONGODB_URI", "REDIS_URL", "UPSTREAM_URL")
+    unwanted = ("VIRTUAL_ENV", *dict(URLS.values()))
     return {
         name: value
         for name, value in os.environ.items()

@@ -54,7 +54,9 @@ BLOCKING = {
 def test_the_linter_refuses_what_blocks(backends: Sequence[str], tmp_path: Path) -> None:
     """It names what to use instead in this service."""
     project = generate(tmp_path / "orders", backends)
-    expected = [(code, use) for key in ("", *backends) for code, use in BLOCKING[key].items()]
+    expected = [
+        (code, use) for key in ("", *backends) for code, use in BLOCKING.get(key, {}).items()
+    ]
     for number, (code, _) in enumerate(expected):
         for folder in ("src/orders", "dev"):
             (project / folder / f"blocks{number}.py").write_text(f"{code}\n")

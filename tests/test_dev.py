@@ -16,6 +16,7 @@ import pexpect
 import pytest
 from harness import (
     BACKENDS,
+    URLS,
     clean_environment,
     generate,
     open_folder,
@@ -27,13 +28,6 @@ from running import ask, dev, free_port, wait_for
 from uv import find_uv_bin
 
 pytestmark = pytest.mark.slow
-
-URLS = {
-    "postgres": ("DATABASE_URL", "postgresql://nobody:secret@127.0.0.1:1/none"),
-    "mongo": ("MONGODB_URI", "mongodb://127.0.0.1:1/none"),
-    "redis": ("REDIS_URL", "redis://127.0.0.1:1/0"),
-    "http": ("UPSTREAM_URL", "http://127.0.0.1:1"),
-}
 
 
 @pytest.fixture(scope="module")

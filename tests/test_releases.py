@@ -103,11 +103,16 @@ def fetch_present(folder: Path) -> str:
 
 
 def made_with(release: Release, history: Path, target: Path, backends: list[str]) -> Path:
-    """Generate a project as it was at a release, without a trace of today's questions."""
+    """Generate a project as it was at a release, with no question or choice of today."""
+    known = choices(dict(questions(settings_at(release)))["backends"])
     run_copy(
         str(history),
         target,
-        data={"project_name": "Orders", "backends": backends, "license": "BSD-3-Clause"},
+        data={
+            "project_name": "Orders",
+            "backends": [name for name in backends if name in known],
+            "license": "BSD-3-Clause",
+        },
         defaults=True,
         quiet=True,
         vcs_ref=f"v{release.version}",

@@ -90,8 +90,7 @@ REFUSED: dict[str, tuple[Callable[[Path], list[str]], str]] = {
     ),
     "a wrong value": (
         with_wrong_value,
-        "ValueError: Invalid choice for 'backends': "
-        "'reddis' is not in ['postgres', 'mongo', 'redis', 'http']",
+        f"ValueError: Invalid choice for 'backends': 'reddis' is not in {list(BACKENDS)}",
     ),
     "no such version": (with_unknown_release, "ValueError: Unknown revision: '7.0.0'"),
     "a downgrade": (
