@@ -99,11 +99,16 @@ def play(text: str, folder: Path) -> Outcome:
 
 
 def test_the_code_of_the_guides_runs(tmp_path: Path) -> None:
-    """It works, and has the types that it says; a file that is named has the look of the others."""
+    """It works, and has the types that it says; a file that is named has the look of the others.
+
+    test_extend.py follows the tutorial, whose code belongs into the template.
+    """
     project = generate(tmp_path / "orders", features=list(FEATURES))
     calls: list[str] = []
     files: list[str] = []
     for page in PAGES:
+        if page.name == "extend.md":
+            continue
         for number, block in enumerate(BLOCK.finditer(page.read_text())):
             if block["language"] != "python":
                 continue
