@@ -6,7 +6,7 @@ READY := $(VENV)/.ready
 # One more than most machines of CI have cores: tests often wait.
 JOBS ?= 3
 
-.PHONY: demo check test drill bench quart-suite docs lint clean
+.PHONY: demo check test drill bench quart-suite docs pictures lint clean
 
 # Generates a service with all backends and runs it; DIR=folder says where to,
 # CHECK=1 asks it a few questions instead, prints the answers and stops it.
@@ -38,6 +38,11 @@ quart-suite: $(READY)
 docs: $(READY)
 	PYTHONPATH=tests $(VENV)/bin/python -m reference --write
 	$(VENV)/bin/zensical build --clean --strict
+
+# The README's pictures, from a real session; it needs Chromium.
+pictures: $(READY)
+	@UV_PROJECT_ENVIRONMENT=$(VENV) $(VENV)/bin/uv sync --quiet --inexact --no-install-project --group pictures
+	$(VENV)/bin/python pictures.py
 
 lint: $(READY)
 	$(VENV)/bin/ruff check
