@@ -1,5 +1,6 @@
 """The guides: every command in them runs, in order, and prints what they show."""
 
+import html
 import os
 import re
 import shlex
@@ -12,6 +13,7 @@ from typing import Any
 
 import pytest
 import reference
+import yaml
 from harness import (
     BACKENDS,
     FEATURES,
@@ -160,6 +162,16 @@ def test_the_reference_is_up_to_date(tmp_path: Path) -> None:
     project = generate(tmp_path / "orders", features=list(FEATURES))
 
     assert reference.text(project) == reference.PAGE.read_text(), "make docs"
+
+
+def test_the_picture_shows_the_questions_of_today() -> None:
+    """Its words are those of `copier.yml`; `make pictures` takes it anew."""
+    backends = yaml.safe_load((ROOT / "copier.yml").read_text())["backends"]
+    picture = html.unescape((ROOT / "docs" / "images" / "questions.svg").read_text())
+    shown = picture.replace("\N{NO-BREAK SPACE}", " ")
+
+    for words in (backends["help"], *backends["choices"]):
+        assert words in shown, "make pictures"
 
 
 def test_the_guides_build_as_a_site(tmp_path: Path) -> None:

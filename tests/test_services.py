@@ -108,7 +108,7 @@ def test_every_python_will_do(backends: Sequence[str], python: Path, tmp_path: P
 
 
 def test_workers_have_databases_of_their_own(tmp_path: Path) -> None:
-    """Tests may run side by side, and a test-suite takes seconds: 6 where nothing else runs."""
+    """Tests may run side by side, and take seconds; beside other tests of ours, several times that."""
     project = generate(tmp_path / "orders")
     uv("sync", "--quiet", cwd=project)
 
@@ -118,7 +118,7 @@ def test_workers_have_databases_of_their_own(tmp_path: Path) -> None:
     uv("run", "pytest", "-q", "-n", "2", cwd=project)
 
     print(f"tests of all backends: {took:.1f} s")
-    assert took < 30
+    assert took < 60
 
 
 def test_faults(tmp_path: Path) -> None:
