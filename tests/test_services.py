@@ -108,7 +108,7 @@ def test_every_python_will_do(backends: Sequence[str], python: Path, tmp_path: P
 
 
 def test_workers_have_databases_of_their_own(tmp_path: Path) -> None:
-    """Tests may run side by side, and take seconds; beside other tests of ours, several times that."""
+    """Tests may run side by side, and take seconds, or more beside other tests of ours."""
     project = generate(tmp_path / "orders")
     uv("sync", "--quiet", cwd=project)
 
