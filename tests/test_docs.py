@@ -1,6 +1,7 @@
 """The guides: every command in them runs, in order, and prints what they show."""
 
 import html
+import json
 import os
 import re
 import shlex
@@ -9,6 +10,7 @@ import sys
 import tomllib
 from collections.abc import Iterator
 from pathlib import Path
+from statistics import median
 from typing import Any
 
 import pytest
@@ -172,6 +174,32 @@ def test_the_picture_shows_the_questions_of_today() -> None:
 
     for words in (backends["help"], *backends["choices"]):
         assert words in shown, "make pictures"
+
+
+def test_the_figures_of_the_readme_are_those_of_the_last_runs() -> None:
+    """Of the drill and of `make bench`, as they have written them down."""
+    readme = (ROOT / "README.md").read_text()
+    results = ROOT / "benchmarks" / "results"
+    phases = json.loads((results / "drill.json").read_text())["phases"]
+    bench = json.loads((results / "serving.json").read_text())
+    rates = {
+        (each["contender"], each["connections"]): median(run["rate"] for run in each["runs"])
+        for each in bench["samples"]
+        if each["endpoint"] == "upstream"
+    }
+    threads = [rate for (name, many), rate in rates.items() if "flask" in name and many == 500]
+    ratios = bench["ratios"]
+
+    assert not any(phase["lost"] for phase in phases)
+    for figure in (
+        f"{sum(phase['requests'] for phase in phases):,} requests",
+        f"after {max(phase['recovery'] or 0 for phase in phases):.2f} s",
+        f"{rates['service', 500]:,.0f} requests/s",
+        f"threads: {max(threads):.0f}",
+        f"{ratios['a row, service to quart']['ratio']} of plain Quart",
+        f"{ratios['a row, service to fastapi']['ratio']} of FastAPI",
+    ):
+        assert figure in readme
 
 
 def test_the_guides_build_as_a_site(tmp_path: Path) -> None:
