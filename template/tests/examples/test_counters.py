@@ -8,13 +8,15 @@ from quart.typing import TestClientProtocol as Client
 
 
 async def test_a_counter_begins_at_zero_and_loses_nothing(client: Client) -> None:
-    path = f"/counters/test-{uuid4()}"
+    name = f"test-{uuid4()}"
+    path = f"/counters/{name}"
 
-    assert (await (await client.get(path)).get_json())["value"] == 0
+    assert await (await client.get(path)).get_json() == {"name": name, "value": 0}
     answers = await asyncio.gather(*(client.post(path) for _ in range(20)))
-    values = [(await answer.get_json())["value"] for answer in answers]
+    counters = [await answer.get_json() for answer in answers]
 
-    assert sorted(values) == list(range(1, 21))
+    assert sorted(counter["value"] for counter in counters) == list(range(1, 21))
+    assert {counter["name"] for counter in counters} == {name}
     assert (await (await client.get(path)).get_json())["value"] == 20
 
 
