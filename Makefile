@@ -41,7 +41,6 @@ docs: $(READY)
 
 # The README's pictures, from a real session; it needs Chromium.
 pictures: $(READY)
-	@UV_PROJECT_ENVIRONMENT=$(VENV) $(VENV)/bin/uv sync --quiet --inexact --no-install-project --group pictures
 	$(VENV)/bin/python pictures.py
 
 lint: $(READY)
