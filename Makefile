@@ -41,7 +41,7 @@ docs: $(READY)
 
 # The README's pictures, from a real session; it needs Chromium.
 pictures: $(READY)
-	$(VENV)/bin/python pictures.py
+	PYTHONPATH=tests $(VENV)/bin/python -m pictures
 
 lint: $(READY)
 	$(VENV)/bin/ruff check

@@ -1,6 +1,7 @@
 """What the tests of running services share: `python -m dev`, questions to it, waiting."""
 
 import json
+import shutil
 import socket
 import subprocess
 import time
@@ -12,6 +13,13 @@ from urllib.error import HTTPError, URLError
 from urllib.request import Request, urlopen
 
 from harness import clean_environment, processes_of
+
+BROWSERS = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable", "chrome")
+
+
+def find_browser() -> str | None:
+    """Return the path of a browser, if any of BROWSERS is installed."""
+    return next(filter(None, map(shutil.which, BROWSERS)), None)
 
 
 def free_port() -> int:

@@ -1,30 +1,19 @@
 """The questions, answered by hand in a real terminal."""
 
-import sys
 from pathlib import Path
 
 import pexpect
 import pytest
-from harness import answers_of, clean_environment, template
+from harness import answers_of
+from terminal import CLEAR, DOWN, ENTER, SPACE, copier_copy
 
 pytestmark = pytest.mark.slow
-
-DOWN, SPACE, ENTER = "\x1b[B", " ", "\r"
-CLEAR = "\x15"
 
 
 @pytest.fixture
 def terminal(tmp_path: Path) -> "pexpect.spawn[str]":
     """Return `copier copy` waiting for answers."""
-    return pexpect.spawn(
-        sys.executable,
-        ["-m", "copier", "copy", str(template()), "orders"],
-        cwd=tmp_path,
-        env=clean_environment() | {"TERM": "xterm", "COLUMNS": "120"},
-        encoding="utf-8",
-        timeout=60,
-        dimensions=(40, 120),
-    )
+    return copier_copy(tmp_path)
 
 
 def test_backends_are_selected_with_the_space_bar(

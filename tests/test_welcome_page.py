@@ -1,17 +1,15 @@
 """The welcome page: in a real browser where there is one, and by its source everywhere."""
 
 import re
-import shutil
 import sys
 from html.parser import HTMLParser
 from pathlib import Path
 
 import pytest
 from harness import generate, run, uv
-from running import ask, dev, free_port, wait_for
+from running import BROWSERS, ask, dev, find_browser, free_port, wait_for
 from uv import find_uv_bin
 
-BROWSERS = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable", "chrome")
 STATIC = Path("src/orders/examples/static")
 PAGE = Path("src/orders/examples/templates/welcome.html")
 
@@ -88,7 +86,7 @@ def luminance(colour: str) -> float:
 @pytest.mark.slow
 def test_the_page_in_a_browser(tmp_path: Path) -> None:
     """Light and dark, on desktop and phone; `browser.py` says what is looked at."""
-    browser = next(filter(None, map(shutil.which, BROWSERS)), None)
+    browser = find_browser()
     if browser is None:
         pytest.skip(f"none of these browsers is installed: {', '.join(BROWSERS)}")
     project = generate(tmp_path / "orders", ["redis", "http"])
