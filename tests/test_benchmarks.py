@@ -13,7 +13,7 @@ from running import free_port
 from benchmarks import __main__ as bench
 from benchmarks import load, plots
 
-MADE = {"copy": 1.0, "empty copy": 1.0}
+MADE = {"copy": 1.0, "empty copy": 1.0, "update": 1.0}
 
 
 SERVER = """
@@ -73,7 +73,7 @@ def test_a_full_run_has_what_the_ratios_and_the_plots_need(tmp_path: Path) -> No
     ]
     plots.write({"samples": recorded}, tmp_path)
 
-    assert len(found) == 6
+    assert len(found) == 7
     assert {connections for _, _, connections in bench.FULL} == {1, 50, 500}
     assert {name for name, _, _ in bench.FULL} == set(bench.CONTENDERS) == set(plots.NAMES)
     assert {path.name for path in tmp_path.iterdir()} == {
