@@ -16,6 +16,7 @@ from harness import (
     LICENSES,
     MIXES,
     NOTHING,
+    ROOT,
     SUBSETS,
     answers_of,
     files_of,
@@ -349,3 +350,11 @@ def test_the_welcome_page_shows_the_description(description: str, tmp_path: Path
     shown = serving.from_string(page.read_text()).render(backends={})
 
     assert f"<p>{description}</p>" in unescape(shown)
+
+
+def test_only_what_holds_an_answer_is_a_template() -> None:
+    """A file without values and conditions has its plain name, so that every editor knows it."""
+    templates = [*(ROOT / "template").rglob("*.jinja")]
+
+    assert templates
+    assert [file for file in templates if not re.search(r"{[{%]", file.read_text())] == []
