@@ -1,5 +1,6 @@
 """The CI files: checked against their schemas, audited, and their own steps executed."""
 
+import json
 import os
 import re
 import subprocess
@@ -70,6 +71,25 @@ def shell(script: str, project: Path, *, first: Path | None = None, **variables:
     return Outcome(done.returncode, done.stdout)
 
 
+def test_renovate_finds_the_version_of_uv_on_gitlab(tmp_path: Path) -> None:
+    """In a variable, where it looks only when told to; GitHub's files name versions themselves."""
+    github = generate(tmp_path / "github", features=[], ci="github")
+    gitlab = generate(tmp_path / "gitlab", features=[], ci="gitlab")
+    extends = {
+        project.name: json.loads((project / "renovate.json").read_text())["extends"]
+        for project in (github, gitlab)
+    }
+
+    # The form that the preset reads: docs.renovatebot.com/presets-customManagers
+    assert re.search(
+        r"# renovate: datasource=pypi depName=uv\s+UV_VERSION: \"[0-9.]+\"\s",
+        (gitlab / ".gitlab-ci.yml").read_text(),
+    )
+    assert set(extends["gitlab"]) - set(extends["github"]) == {
+        "customManagers:gitlabPipelineVersions"
+    }
+
+
 def test_the_files_are_valid_and_safe(tmp_path: Path) -> None:
     """For the schemas of those who read them, and for an auditor of workflows."""
     github = generate(tmp_path / "github", features=["container"], ci="github")
@@ -85,7 +105,7 @@ def test_the_files_are_valid_and_safe(tmp_path: Path) -> None:
         gitlab / ".gitlab-ci.yml",
         cwd=tmp_path,
     )
-    run(*check, "vendor.renovate", github / "renovate.json", cwd=tmp_path)
+    run(*check, "vendor.renovate", github / "renovate.json", gitlab / "renovate.json", cwd=tmp_path)
 
 
 def test_actions_are_pinned_and_may_do_little(tmp_path: Path) -> None:
