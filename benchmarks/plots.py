@@ -7,11 +7,12 @@ from statistics import median
 from typing import Any
 
 WIDTH, ROW, LABEL = 720, 26, 250
-COLOURS = {"service": "#2f6f4f", "blocked": "#b3472f"}
+COLOURS = {"service": "#2f6f4f", "service-500": "#2f6f4f", "blocked": "#b3472f"}
 OTHER = "#7b8794"
 
 NAMES = {
     "service": "the generated service",
+    "service-500": "the same, pool of 500",
     "fastapi": "FastAPI, same clients",
     "raw": "ASGI without a framework",
     "quart": "Quart as documented",
