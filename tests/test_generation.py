@@ -4,6 +4,7 @@ import ast
 import json
 import re
 import tomllib
+from collections import Counter
 from collections.abc import Sequence
 from html import unescape
 from itertools import product
@@ -190,6 +191,7 @@ def test_every_choice(
     for name, text in texts.items():
         assert_clean(name, text)
         assert_parses(name, text)
+        assert_unmistakable(name, text)
     assert_documented(project, texts)
     assert_formatted(project)
 
@@ -217,6 +219,17 @@ def assert_clean(name: str, text: str) -> None:
     assert not re.search(blank, text), f"{name} has too many blank lines in a row"
     if not name.endswith((".html", ".mako", ".css")) and not name.startswith(".github/"):
         assert not re.search(r"\{[{%#] | [}%#]\}", text), f"{name} has Jinja left"
+
+
+def assert_unmistakable(name: str, text: str) -> None:
+    """Check that no place in a file has the same surroundings as another one.
+
+    An update finds the place of a user's change by the three lines above and the three below it.
+    Where these stand twice, the change could silently move, for example to another job.
+    """
+    lines = text.splitlines()
+    places = Counter(tuple(lines[at : at + 6]) for at in range(len(lines) - 5))
+    assert [lines for lines, times in places.items() if times > 1] == [], name
 
 
 def assert_parses(name: str, text: str) -> None:
