@@ -224,19 +224,16 @@ NEWS = {"github": (0, "::notice::The template has a new version"), "gitlab": (2,
 """How the notice ends, and begins: a job that fails is a warning in GitLab, and red in GitHub."""
 
 
-@pytest.mark.slow
-def test_a_new_version_of_the_template_becomes_a_pull_request(
-    released: tuple[Path, Path, str], tmp_path: Path
-) -> None:
-    """The notice in CI tells of it, and the weekly work brings it, under the runner's address."""
-    project, _, ci = released
+@pytest.fixture
+def runner(tmp_path: Path) -> dict[str, Any]:
+    """Return what the work on a runner finds around it: GitHub's program, GitLab's variables."""
     programs = tmp_path / "programs"
     programs.mkdir()
     (programs / "gh").write_text(GH)
     (programs / "gh").chmod(0o755)
-    log = tmp_path / "gh.log"
-    log.touch()
-    gitlab = {
+    return {
+        "first": programs,
+        "GH_LOG": str(tmp_path / "gh.log"),
         "CI_DEFAULT_BRANCH": "main",
         "CI_PROJECT_PATH": "team/orders",
         "CI_SERVER_HOST": "gitlab.example.org",
@@ -246,16 +243,59 @@ def test_a_new_version_of_the_template_becomes_a_pull_request(
         "GIT_CONFIG_VALUE_0": "https://update:t0ken@gitlab.example.org/team/orders.git",
     }
 
+
+@pytest.mark.slow
+def test_a_new_version_of_the_template_becomes_a_pull_request(
+    released: tuple[Path, Path, str], tmp_path: Path, runner: dict[str, Any]
+) -> None:
+    """The notice in CI tells of it, and the weekly work brings it, under the runner's address."""
+    project, _, ci = released
+
     told = notice(project, ci)
     assert (told.code, told.output[: len(NEWS[ci][1])]) == NEWS[ci]
     for step in update_steps(project, ci):
-        done = shell(step, project, first=programs, GH_LOG=str(log), **gitlab)
+        done = shell(step, project, **runner)
         assert done.code == 0, f"{step}\n{done.output}"
 
     pushed = git("show", "template-update:pyproject.toml", cwd=tmp_path / "origin.git")
     assert "line-length = 99" in pushed
-    assert ("pr create --head template-update" in log.read_text()) == (ci == "github")
+    if ci == "github":
+        assert "pr create --head template-update" in (tmp_path / "gh.log").read_text()
     assert notice(project, ci) == Outcome(0, "")
+
+
+@pytest.mark.slow
+def test_a_branch_that_somebody_has_worked_on_is_not_overwritten(
+    released: tuple[Path, Path, str], tmp_path: Path, runner: dict[str, Any]
+) -> None:
+    """The work of another week is pushed over the last one's, but not over a person's."""
+    _, _, ci = released
+    origin = tmp_path / "origin.git"
+
+    def work_of_week(number: int) -> tuple[Path, Outcome]:
+        checkout = tmp_path / f"week-{number}"
+        git("clone", "-q", origin, checkout, cwd=tmp_path)
+        *before, push = update_steps(checkout, ci)
+        for step in before:
+            assert shell(step, checkout, **runner).code == 0
+        return checkout, shell(push, checkout, **runner)
+
+    _, outcome = work_of_week(1)
+    assert outcome.code == 0, outcome.output
+    checkout, outcome = work_of_week(2)
+    assert outcome.code == 0, outcome.output
+    second = git("rev-parse", "HEAD", cwd=checkout)
+    assert git("rev-parse", "template-update", cwd=origin) == second
+
+    git("commit", "-q", "--allow-empty", "-m", "Mend a test", cwd=checkout)
+    git("push", "-q", "origin", "HEAD:template-update", cwd=checkout)
+    mended = git("rev-parse", "template-update", cwd=origin)
+    assert mended != second
+    _, outcome = work_of_week(3)
+
+    assert outcome.code == 1
+    assert "The branch template-update has work of Test - merge or delete it" in outcome.output
+    assert git("rev-parse", "template-update", cwd=origin) == mended
 
 
 @pytest.mark.slow
