@@ -13,7 +13,9 @@ from harness import (
     MIXES,
     SUBSETS,
     Mix,
+    Outcome,
     clean_environment,
+    commit_all,
     generate,
     name_of,
     processes_of,
@@ -240,6 +242,49 @@ with tempfile.TemporaryDirectory() as folder:
         running = [subprocess.Popen(command, env=environment) for _ in range(3)]
         assert [process.wait() for process in running] == [0, 0, 0]
         assert asyncio.run(versions(server.url)) == [("0002",)]
+"""
+
+
+def test_a_database_outlives_the_examples(open_path: Path) -> None:
+    """The update that deletes them takes their migration along; what the README says keeps it."""
+    project = generate(open_path / "orders", ["postgres"])
+    uv("sync", "--quiet", cwd=project)
+    commit_all(project)
+    (delete,) = re.findall(
+        r"^\*\*Delete the examples\.\*\*.*?^```\n(.*?)^```",
+        (project / "README.md").read_text(),
+        re.DOTALL | re.MULTILINE,
+    )
+    update, restore = delete.replace("uvx", f"{sys.executable} -m").splitlines()
+
+    def migrate() -> Outcome:
+        command = (project / ".venv" / "bin" / "python", "-c", MIGRATE, open_path / "data")
+        return run(*command, cwd=project, check=False)
+
+    before = migrate()
+    told = run("bash", "-c", update, cwd=project).output
+    without = migrate()
+    run("bash", "-c", restore, cwd=project)
+    after = migrate()
+
+    assert (before.code, after.code) == (0, 0), before.output + after.output
+    assert without.code != 0
+    assert "FAILED: Can't locate revision identified by '0001'\n" in without.output
+    assert "`git restore` brings it back" in without.output
+    assert "Traceback" not in without.output
+    assert f"  {restore}\n" in told
+    assert not (project / "src" / "orders" / "examples").exists()
+    uv("run", "pytest", "-q", cwd=project)
+
+
+MIGRATE = """
+import os, subprocess, sys
+from pathlib import Path
+from dev import postgres
+
+with postgres.start(Path(sys.argv[1]), durable=True) as server:
+    command = [sys.executable, "-m", "alembic", "upgrade", "head"]
+    sys.exit(subprocess.run(command, env=os.environ | {"DATABASE_URL": server.url}).returncode)
 """
 
 

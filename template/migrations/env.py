@@ -11,12 +11,19 @@ from typing import Any
 
 import asyncpg
 from alembic import context
+from alembic.script.revision import ResolutionError
+from alembic.util import CommandError
 from sqlalchemy import Connection, text
 from sqlalchemy.ext.asyncio import create_async_engine
 from sqlalchemy.pool import NullPool
 
 LOCK = 7_403_115_922
 """Any number, the same for all who migrate: the advisory lock that lets one of them run at once."""
+
+
+LOST = """\
+The database has had a migration that is not in migrations/versions, and needs it there:
+`git log --stat -- migrations/versions` tells when it went, and `git restore` brings it back."""
 
 
 async def connect() -> Any:
@@ -29,7 +36,12 @@ def migrate(connection: Connection) -> None:
     context.configure(connection=connection)
     with context.begin_transaction():
         connection.execute(text(f"SELECT pg_advisory_xact_lock({LOCK})"))
-        context.run_migrations()
+        try:
+            context.run_migrations()
+        except CommandError as error:
+            if isinstance(error.__cause__, ResolutionError):
+                raise CommandError(f"{error}\n{LOST}") from error
+            raise
 
 
 async def main() -> None:
