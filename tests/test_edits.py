@@ -94,6 +94,40 @@ def change_port(project: Path) -> None:
     replace(project / "README.md", "--port 8000", "--port 9000")
 
 
+def change_published_port(project: Path) -> None:
+    """Change the port at which the container is reached."""
+    replace(project / "compose.yaml", "${PORT:-8000}", "${PORT:-9000}")
+
+
+def add_migration(project: Path) -> None:
+    """Add a migration, which follows the one of the examples."""
+    versions = project / "migrations" / "versions"
+    versions.mkdir(parents=True, exist_ok=True)
+    (versions / "0002_invoices.py").write_text(MIGRATION)
+
+
+MIGRATION = '''\
+"""Invoices."""
+
+from alembic import op
+
+revision = "0002"
+down_revision = "0001"
+branch_labels = None
+depends_on = None
+
+
+def upgrade() -> None:
+    """Apply the change."""
+    op.execute("CREATE TABLE invoices (id bigint)")
+
+
+def downgrade() -> None:
+    """Take the change back."""
+    op.execute("DROP TABLE invoices")
+'''
+
+
 def change_default(project: Path) -> None:
     """Change the default of a setting."""
     replace(
@@ -148,6 +182,11 @@ EDITS: Mapping[str, tuple[Callable[[Path], None], Mapping[str, str | None]]] = {
     "a test": (add_test, {"tests/test_invoices.py": "test_nothing"}),
     "a section": (add_section, {"README.md": "A long one."}),
     "a port": (change_port, {"README.md": "--port 9000"}),
+    "a published port": (change_published_port, {"compose.yaml": "${PORT:-9000}"}),
+    "a migration": (
+        add_migration,
+        {"migrations/versions/0002_invoices.py": "CREATE TABLE invoices"},
+    ),
     "a default": (change_default, {"src/orders/settings.py": "Seconds = 20.0"}),
     "a variable": (add_variable, {".env.example": "FEATURE_FLAGS=none"}),
     "a compose service": (add_compose_service, {"compose.yaml": "MAIL_URL: smtp://mail:1025"}),
@@ -192,14 +231,52 @@ def test_all_edits_survive_every_toggle(backends: list[str], workbench: Path) ->
     project = generate(workbench / "orders", backends, commit=True)
     edit(project, list(EDITS))
     changes: list[dict[str, Any]] = [
-        {"backends": toggled(backends, backend)} for backend in BACKENDS
+        *({"backends": toggled(backends, backend)} for backend in BACKENDS),
+        # The container stays: without its files, what is added to them has no place.
+        {"features": ["openapi", "container"]},
+        {"features": ["examples", "container"]},
+        {"features": list(FEATURES)},
+        {"ci": "gitlab"},
     ]
-    # The container stays: without its files, what is added to them has no place.
-    for change in [*changes, {"features": ["container"]}, {"ci": "gitlab"}]:
+    for change in changes:
         update(project, **change)
         assert_kept(project, list(EDITS))
         git("reset", "-q", "--hard", cwd=project)
         git("clean", "-qfd", cwd=project)
+
+
+@pytest.mark.slow
+def test_edits_survive_a_container_that_comes_and_goes(workbench: Path) -> None:
+    """But for those in its files."""
+    names = [name for name, (_, known_by) in EDITS.items() if "compose.yaml" not in known_by]
+    without = ["examples", "openapi"]
+    project = generate(workbench / "orders", ["postgres", "http"], features=without, commit=True)
+    edit(project, names)
+    for features in ([*without, "container"], without):
+        update(project, features=features)
+        assert_kept(project, names)
+        commit_all(project)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("backend", BACKENDS)
+def test_examples_that_are_deleted_by_hand_do_not_come_back(backend: str, workbench: Path) -> None:
+    """A backend that is new brings its own; what is gone stays so, whatever comes and goes."""
+    before = ["postgres", "redis"]
+    project = generate(workbench / "orders", before, commit=True)
+    features = project / "src" / "orders" / "features.py"
+    replace(features, "import examples, openapi", "import openapi")
+    replace(features, "    examples.init_app,\n", "")
+    gone = git("ls-files", "src/orders/examples", "tests/examples", cwd=project).splitlines()
+    git("rm", "-q", *gone, cwd=project)
+    commit_all(project)
+
+    update(project, backends=toggled(before, backend))
+
+    assert_kept(project, [])
+    assert "examples" not in features.read_text()
+    assert len(gone) > 10
+    assert [name for name in gone if (project / name).exists()] == []
 
 
 @pytest.mark.slow
@@ -218,16 +295,22 @@ def test_each_edit_survives_alone(name: str, workbench: Path) -> None:
 
 @pytest.mark.slow
 @pytest.mark.parametrize(
-    ("before", "after"), [(["redis"], ["postgres", "redis"]), (list(BACKENDS), ["postgres"])]
+    ("before", "after"),
+    [
+        ({"backends": ["redis"]}, {"backends": ["postgres", "redis"]}),
+        ({}, {"backends": ["postgres"]}),
+        ({"backends": ["mongo", "http"]}, {"features": list(FEATURES), "ci": "gitlab"}),
+    ],
+    ids=["another backend", "one backend left", "another feature"],
 )
 def test_an_edited_service_works_after_an_update(
-    before: list[str], after: list[str], tmp_path: Path
+    before: dict[str, Any], after: dict[str, Any], tmp_path: Path
 ) -> None:
     """It lints, type-checks and passes its tests."""
-    project = generate(tmp_path / "orders", before, commit=True)
+    project = generate(tmp_path / "orders", **before, commit=True)
     edit(project, [name for name in EDITS if name != "a style"])
 
-    update(project, backends=after)
+    update(project, **after)
 
     uv("sync", "--quiet", cwd=project)
     uv("run", "ruff", "check", cwd=project)
@@ -254,6 +337,24 @@ def test_an_own_volume_survives_as_long_as_there_are_others(workbench: Path) -> 
         assert set(merged["volumes"]) == {*backends, "mail"}
         assert merged["services"]["mail"]["volumes"] == ["mail:/data"]
         commit_all(project)
+
+
+def test_an_edit_never_moves_to_a_neighbour(workbench: Path) -> None:
+    """At the end of a block, where the next one comes in: that is a conflict, and shows.
+
+    git goes by the three lines above and below, so no two blocks may end alike.
+    """
+    project = generate(workbench / "orders", ["postgres"], features=["container"], commit=True)
+    compose = project / "compose.yaml"
+    replace(compose, "  # The service itself", "      start_period: 9s\n  # The service itself")
+    commit_all(project)
+
+    update(project, backends=["postgres", "redis"])
+
+    assert git("ls-files", "-u", "--format=%(path)", cwd=project).splitlines() != []
+    before, _, after = compose.read_text().partition("\n=======\n")
+    assert "start_period" in before
+    assert "redis:" in after
 
 
 def test_both_sides_of_one_line_are_a_conflict_that_shows(workbench: Path) -> None:
