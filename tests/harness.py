@@ -290,8 +290,9 @@ def answers_of(project: Path) -> dict[str, Any]:
 
 
 def copier(*arguments: str | Path, cwd: Path, check: bool = True) -> Outcome:
-    """Run the command line as users do."""
-    return run(sys.executable, "-m", "copier", *arguments, cwd=cwd, check=check)
+    """Run the command line as users do; its temporary files go where those of the test go."""
+    env = {"TMPDIR": tempfile.gettempdir()}
+    return run(sys.executable, "-m", "copier", *arguments, cwd=cwd, check=check, env=env)
 
 
 def uv(*arguments: str | Path, cwd: Path, check: bool = True, **options: Any) -> Outcome:

@@ -29,6 +29,7 @@ from harness import (
     template,
     uv,
 )
+from test_edits import EDITS
 
 pytestmark = pytest.mark.slow
 
@@ -204,6 +205,7 @@ def test_the_figures_of_the_readme_are_those_of_the_last_runs() -> None:
         f"threads: {max(threads):.0f}",
         f"{ratios['a row, service to quart']['ratio']} of plain Quart",
         f"{ratios['a row, service to fastapi']['ratio']} of FastAPI",
+        f"{len(EDITS)} kinds of edits",
     ):
         assert figure in readme
 

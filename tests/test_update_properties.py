@@ -103,7 +103,8 @@ def same(project: Path, fresh: Path, own: dict[str, set[str]]) -> bool:
         assert all(line in content.decode() for line in mine), f"a line was lost in {name}"
         if name not in conflicts:
             rest = [line for line in content.decode().splitlines() if line not in mine]
-            assert in_order(name, rest) == in_order(name, expected[name].decode().splitlines()), name
+            wanted = expected[name].decode().splitlines()
+            assert in_order(name, rest) == in_order(name, wanted), name
     return not conflicts
 
 
