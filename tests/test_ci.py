@@ -20,6 +20,7 @@ from harness import (
     git,
     run,
     template,
+    update,
 )
 from uv import find_uv_bin
 
@@ -151,6 +152,24 @@ def run_hooks(project: Path) -> None:
     done = shell(f"prek run --all-files --config {config}", project, first=TOOLS)
     assert done.code == 0, done.output
     assert "Skipped" not in done.output
+
+
+def test_a_conflict_that_is_committed_stops_ci(workbench: Path) -> None:
+    """Renovate commits it, whatever file it is in; most tools do not look into a README."""
+    project = generate(workbench / "orders", ["redis"], ci="github", commit=True)
+    step, *_ = github_steps(project, "ci", "check")
+    readme = project / "README.md"
+    assert shell(step, project).code == 0
+    readme.write_text(readme.read_text().replace("A Quart service.", "Our pride."))
+    commit_all(project)
+    update(project, description="Takes orders.")
+    commit_all(project)
+
+    stopped = shell(step, project)
+
+    assert stopped.code == 1
+    assert "README.md:3:<<<<<<< before updating\n" in stopped.output
+    assert "README.md:7:>>>>>>> after updating\n" in stopped.output
 
 
 @pytest.mark.slow
