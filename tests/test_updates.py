@@ -3,7 +3,7 @@
 from functools import cache
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import Any
+from typing import Any, TypeAlias
 
 import pytest
 from harness import (
@@ -68,24 +68,31 @@ def test_from_one_subset_to_every_other(backends: list[str], workbench: Path) ->
             git("clean", "-qfd", cwd=project)
 
 
+Change: TypeAlias = tuple[dict[str, Any], dict[str, Any]]
+
+QUICK: list[Change] = [
+    ({}, {"features": []}),
+    ({}, {"ci": "gitlab"}),
+    ({}, {"description": 'Says "hello" \\ and {{ more }}'}),
+]
+OTHERS: list[Change] = [
+    ({"features": []}, {"features": ["examples"]}),
+    ({}, {"features": ["examples"]}),
+    ({"features": ["examples"]}, {"features": ["examples", "container"]}),
+    ({"ci": "gitlab"}, {"ci": "none"}),
+    ({"ci": "none"}, {"ci": "github"}),
+    ({"features": ["examples", "tracing"]}, {"features": ["examples"]}),
+    ({"features": ["examples", "openapi"]}, {"features": ["examples"]}),
+    ({}, {"license": "Apache-2.0"}),
+    ({"license": "Proprietary"}, {"license": "BSD-3-Clause"}),
+    ({}, {"author_name": "Zoë", "author_email": "zoe@example.org"}),
+    ({"author_name": "Zoë"}, {"author_name": ""}),
+]
+
+
 @pytest.mark.parametrize(
     ("before", "after"),
-    [
-        ({}, {"features": []}),
-        ({"features": []}, {"features": ["examples"]}),
-        ({}, {"features": ["examples"]}),
-        ({"features": ["examples"]}, {"features": ["examples", "container"]}),
-        ({}, {"ci": "gitlab"}),
-        ({"ci": "gitlab"}, {"ci": "none"}),
-        ({"ci": "none"}, {"ci": "github"}),
-        ({"features": ["examples", "tracing"]}, {"features": ["examples"]}),
-        ({"features": ["examples", "openapi"]}, {"features": ["examples"]}),
-        ({}, {"description": 'Says "hello" \\ and {{ more }}'}),
-        ({}, {"license": "Apache-2.0"}),
-        ({"license": "Proprietary"}, {"license": "BSD-3-Clause"}),
-        ({}, {"author_name": "Zoë", "author_email": "zoe@example.org"}),
-        ({"author_name": "Zoë"}, {"author_name": ""}),
-    ],
+    [*QUICK, *(pytest.param(*change, marks=pytest.mark.slow) for change in OTHERS)],
     ids=str,
 )
 def test_any_other_answer(before: dict[str, Any], after: dict[str, Any], workbench: Path) -> None:
