@@ -35,7 +35,7 @@ def running(
     def start(kind: DevServer) -> None:
         folder = directory / kind.NAME
         first = durable and not folder.exists()
-        report(f"{kind.TITLE}: starting{' (first time: creating its data)' if first else ''}")
+        report(f"{kind.TITLE}: starting{' for the first time' if first else ''}")
         begin = time.monotonic()
         server = kind.start(folder, durable=durable)
         started.append(server)
