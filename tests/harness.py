@@ -116,8 +116,12 @@ def run(
 
 
 def clean_environment() -> dict[str, str]:
-    """Return the environment without what would leak from this run into a project's."""
-    unwanted = ("VIRTUAL_ENV", *dict(URLS.values()))
+    """Return the environment without what would leak from this run into a project's.
+
+    Python may keep what it has compiled there, as it does for users: where the environment of this
+    run forbids it, each process of a service would compile all of its libraries anew.
+    """
+    unwanted = ("VIRTUAL_ENV", "PYTHONDONTWRITEBYTECODE", *dict(URLS.values()))
     return {
         name: value
         for name, value in os.environ.items()

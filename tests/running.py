@@ -61,7 +61,7 @@ def dev(
 ) -> Iterator[subprocess.Popen[str]]:
     """Run `python -m dev` in a project; it is killed at the end if it still runs.
 
-    prefix: a program that runs the others, with its options.
+    prefix: a program that runs the others, with its options. A test that fails shows what it said.
     """
     process = subprocess.Popen(
         [*prefix, project / ".venv" / "bin" / "python", "-m", "dev", *options],
@@ -76,5 +76,5 @@ def dev(
         yield process
     finally:
         process.kill()
-        process.communicate()
+        print(process.communicate()[0])
         wait_for(lambda: not processes_of(project), 12)
