@@ -4,7 +4,6 @@ Two other templates tell what that is: one that is empty, and one whose files ar
 generated service as they are, with a single question and no condition.
 """
 
-import os
 import shutil
 import subprocess
 import sys
@@ -15,7 +14,7 @@ from statistics import median
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent / "tests"))
 
-from harness import GIT, commit_all, generate, template
+from harness import GIT, clean_environment, commit_all, generate, template
 
 QUESTIONS = """\
 _subdirectory: template
@@ -65,13 +64,9 @@ def as_template(files: Path, target: Path) -> Path:
 
 
 def timed(*arguments: str | Path, cwd: Path) -> float:
-    """Run Copier, and return how many seconds it took.
-
-    Python may keep what it has compiled, as it does for users, even where the environment of this
-    run forbids it: compiling Copier anew takes longer than a copy.
-    """
+    """Run Copier, and return how many seconds it took."""
     command = [sys.executable, "-m", "copier", *arguments]
-    environment = {k: v for k, v in os.environ.items() if k != "PYTHONDONTWRITEBYTECODE"}
+    environment = clean_environment()
     began = time.monotonic()
     subprocess.run(command, cwd=cwd, check=True, env=environment)
     return time.monotonic() - began

@@ -118,8 +118,8 @@ def run(
 def clean_environment() -> dict[str, str]:
     """Return the environment without what would leak from this run into a project's.
 
-    Python may keep what it has compiled there, as it does for users: where the environment of this
-    run forbids it, each process of a service would compile all of its libraries anew.
+    Python may keep what it has compiled, as it does for users, even where the environment of this
+    run forbids it: else each process would compile all of its libraries anew.
     """
     unwanted = ("VIRTUAL_ENV", "PYTHONDONTWRITEBYTECODE", *dict(URLS.values()))
     return {

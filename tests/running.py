@@ -61,7 +61,7 @@ def dev(
 ) -> Iterator[subprocess.Popen[str]]:
     """Run `python -m dev` in a project; it is killed at the end if it still runs.
 
-    prefix: a program that runs the others, with its options. A test that fails shows what it said.
+    What it has printed is shown when the test fails. prefix: a program that runs it, with options.
     """
     process = subprocess.Popen(
         [*prefix, project / ".venv" / "bin" / "python", "-m", "dev", *options],
