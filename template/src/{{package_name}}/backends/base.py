@@ -1,72 +1,115 @@
-"""What a backend is, and what the backends share."""
+"""What the backends share: what one is, a fair wait for a connection, opening and closing."""
 
 import asyncio
-from collections.abc import Awaitable, Callable, Mapping
-from contextlib import AbstractAsyncContextManager
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from dataclasses import dataclass
-from http import HTTPStatus
-from typing import Generic, TypeVar
+from typing import Any, Generic, TypeAlias, TypeVar
 
-from pydantic_settings import BaseSettings
-from quart import current_app, has_app_context
+import structlog
+from pydantic import AfterValidator, PositiveInt, SecretStr
+from quart import Quart, current_app, has_app_context
 
-SettingsT = TypeVar("SettingsT", bound=BaseSettings)
+from ..core.errors import BackendUnavailable, Failures
+from ..core.settings import EnvSettings, Seconds
+
+CLOSE_TIMEOUT = 1.0
+"""Seconds that closing all clients may take when the service stops."""
+
+SecretUrl: TypeAlias = SecretStr
+"""A URL that may hold a password. Logs and errors show it as asterisks."""
+
+SettingsT = TypeVar("SettingsT", bound=EnvSettings)
 ClientT = TypeVar("ClientT")
 
-
-class BackendUnavailable(Exception):
-    """A backend cannot be used now; the client is told to try again (503)."""
+log = structlog.stdlib.get_logger(__name__)
 
 
 @dataclass(frozen=True, kw_only=True)
 class Backend(Generic[SettingsT, ClientT]):
-    """One backend: its settings, its client, and how to tell whether it works.
+    """One backend: its settings, its client, its health check and its errors.
 
-    name: what the readiness report and the logs call it.
-    settings: the class of its settings, read from the environment at start.
-    connect: opens the client inside the serving loop and closes it at the end. It must not need
-        the backend to be up: a service starts without its backends, and recovers with them.
-    ping: one cheap round trip; raises whatever the client raises when that fails.
-    failures: which errors of the client mean that the backend, and not this service, is to blame,
-        and the status that a request then ends with.
+    name: the name in the readiness report and the logs.
+    settings: the settings class, read from the environment at start.
+    connect: opens the client inside the event loop, and closes it at the end. The server may be
+        down: the service starts without its backends and recovers by itself.
+    ping: one cheap round trip; raises any exception when it fails.
+    failures: errors of the client that are not bugs of this service, and their HTTP status.
+    is_database: whether /health/ready answers 503 without it by default.
     """
 
     name: str
     settings: type[SettingsT]
     connect: Callable[[SettingsT], AbstractAsyncContextManager[ClientT]]
     ping: Callable[[], Awaitable[None]]
-    failures: Mapping[type[Exception], HTTPStatus]
+    failures: Failures
+    is_database: bool
 
     def client(self) -> ClientT:
-        """Return the client that the serving app has opened.
-
-        Raises RuntimeError outside a serving app.
-        """
+        """Return the client of the serving app; raises RuntimeError outside a serving app."""
         if has_app_context() and self.name in current_app.extensions:
             client: ClientT = current_app.extensions[self.name]
             return client
         raise RuntimeError(
-            f"The {self.name} client exists only while the app serves: use it in a handler, or, in "
-            "a script or test, inside `async with app.test_app(), app.app_context():`."
+            f"The {self.name} client exists while the app serves: use it in a handler, or in a "
+            "script or test inside `async with app.test_app(), app.app_context():`."
         )
 
 
-class Slots:
-    """A fair and bounded wait: first come, first served, and not for ever."""
+class InvalidUrl(ValueError):
+    """A URL that the client cannot use. The message shows no part of it."""
 
-    def __init__(self, size: int, acquire_timeout: float | None, name: str) -> None:
-        """size: how many may hold a slot at once; acquire_timeout: seconds to wait for one.
 
-        Without a timeout, the wait ends when a slot is free.
-        """
+def parsed_by(parse: Callable[[str], object], example: str) -> AfterValidator:
+    """Return a validator that reads a SecretUrl with the parser of the client that will use it.
+
+    parse: raises InvalidUrl with a message for people, or any other error. The message of another
+    error stays hidden, because it may quote a part of the password.
+    """
+
+    def check(url: SecretStr) -> SecretStr:
+        try:
+            if "#" in url.get_secret_value():
+                raise InvalidUrl("has the character #; write it as %23 in a user or a password")
+            parse(url.get_secret_value())
+        except InvalidUrl:
+            raise
+        except Exception:  # each client has errors of its own
+            raise InvalidUrl(f"is not a valid URL; for example {example}") from None
+        return url
+
+    return AfterValidator(check)
+
+
+class PoolSettings(EnvSettings):
+    """The variables that every connection pool has, after the prefix of its backend."""
+
+    pool_size: PositiveInt = 50
+    """Connections that one process opens."""
+
+    acquire_timeout: Seconds = 1.0
+    """Seconds to wait for a free connection. After that the client gets a 503."""
+
+    connect_timeout: Seconds = 1.5
+    """Seconds to wait for a new connection. After that the client gets a 503."""
+
+    timeout: Seconds = 5.0
+    """Seconds that one operation may take. After that the client gets a 503."""
+
+
+class FairLimit:
+    """At most `size` holders at a time. Others wait, first come, first served."""
+
+    def __init__(self, name: str, size: int, timeout: float | None) -> None:
+        """name: of the backend, for the error. timeout: seconds to wait; None: no limit."""
         self._free = asyncio.Semaphore(size)
-        self.timeout = acquire_timeout
         self.name = name
+        self.timeout = timeout
 
     async def acquire(self, within: float | None = None) -> None:
-        """Take a slot; raises BackendUnavailable when none becomes free in time.
+        """Wait for a place; raises BackendUnavailable when none becomes free in time.
 
-        within: seconds that the one who asks still has, where that is less than acquire_timeout.
+        within: seconds that the caller has left, if that is less than the timeout.
         """
         if not self._free.locked():
             await self._free.acquire()
@@ -76,8 +119,45 @@ class Slots:
             async with asyncio.timeout(min(limits, default=None)):
                 await self._free.acquire()
         except TimeoutError as error:
-            raise BackendUnavailable(f"all slots of {self.name} are in use") from error
+            raise BackendUnavailable(f"no connection to {self.name} is free") from error
 
     def release(self) -> None:
-        """Give a slot back to the one who has waited longest."""
+        """Give the place to whoever has waited longest."""
         self._free.release()
+
+
+@asynccontextmanager
+async def connected(
+    app: Quart, backends: Sequence[Backend[Any, Any]], settings: Sequence[Any]
+) -> AsyncIterator[None]:
+    """Open the clients of all backends, and close them at the end.
+
+    settings: one instance for each backend. All clients are closed at the same time and within
+    CLOSE_TIMEOUT, so that a frozen server cannot hold up the shutdown.
+    """
+    opened: dict[str, AbstractAsyncContextManager[Any]] = {}
+    try:
+        for backend, its_settings in zip(backends, settings, strict=True):
+            context = backend.connect(its_settings)
+            app.extensions[backend.name] = await context.__aenter__()
+            opened[backend.name] = context
+        yield
+    finally:
+        closing = {
+            asyncio.create_task(_close(context)): name
+            for name, context in reversed(list(opened.items()))
+        }
+        for name in opened:
+            del app.extensions[name]
+        if closing:
+            closed, late = await asyncio.wait(closing, timeout=CLOSE_TIMEOUT)
+            for task in late:
+                log.warning("client not closed in time", backend=closing[task])
+                task.cancel()
+            for task in closed:
+                if error := task.exception():
+                    log.warning("client not closed", backend=closing[task], exc_info=error)
+
+
+async def _close(context: AbstractAsyncContextManager[Any]) -> None:
+    await context.__aexit__(None, None, None)

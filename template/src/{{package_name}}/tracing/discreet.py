@@ -1,42 +1,32 @@
-"""Spans as they are sent: without the messages of errors, which may quote what a client has sent.
+"""Spans without the messages of errors, which may quote what a client has sent.
 
-The kind of an error stays; its message is in the logs, where the id of the trace leads.
+The type of an error stays. Its message is in the log, under the same trace ID.
 """
 
 from collections.abc import Sequence
 
+from opentelemetry.exporter.otlp.proto.http.trace_exporter import OTLPSpanExporter
 from opentelemetry.sdk.trace import Event, ReadableSpan
-from opentelemetry.sdk.trace.export import SpanExporter, SpanExportResult
+from opentelemetry.sdk.trace.export import SpanExportResult
 from opentelemetry.semconv.attributes.exception_attributes import (
     EXCEPTION_MESSAGE,
     EXCEPTION_STACKTRACE,
 )
 from opentelemetry.trace import Status
 
-MESSAGES = frozenset({EXCEPTION_MESSAGE, EXCEPTION_STACKTRACE})
+MESSAGES = {EXCEPTION_MESSAGE, EXCEPTION_STACKTRACE}
 
 
-class DiscreetExporter(SpanExporter):
-    """Takes the messages out of the spans that another exporter sends."""
-
-    def __init__(self, exporter: SpanExporter) -> None:
-        """Wrap the exporter that sends."""
-        self._exporter = exporter
+class DiscreetExporter(OTLPSpanExporter):
+    """Sends spans without the messages of errors."""
 
     def export(self, spans: Sequence[ReadableSpan]) -> SpanExportResult:
         """Send spans."""
-        return self._exporter.export([_without_messages(span) for span in spans])
-
-    def shutdown(self) -> None:
-        """Send no more."""
-        self._exporter.shutdown()
-
-    def force_flush(self, timeout_millis: int = 30_000) -> bool:
-        """Send what is left; returns whether it took no longer than that."""
-        return self._exporter.force_flush(timeout_millis)
+        return super().export([without_messages(span) for span in spans])
 
 
-def _without_messages(span: ReadableSpan) -> ReadableSpan:
+def without_messages(span: ReadableSpan) -> ReadableSpan:
+    """Return the span without the messages of errors."""
     if not span.events and not span.status.description:
         return span
     return ReadableSpan(

@@ -1,8 +1,0 @@
-"use strict";
-
-SwaggerUIBundle({
-  url: "/openapi.json",
-  dom_id: "#docs",
-  deepLinking: true,
-  displayRequestDuration: true,
-});
