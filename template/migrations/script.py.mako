@@ -1,26 +1,24 @@
-"""${message}."""
+"""${message.replace("\\", "\\\\").replace('"', "'")}."""
 
 from alembic import op
 
 revision = "${up_revision}"
-down_revision = ${f'"{down_revision}"' if down_revision else None}
-branch_labels = ${repr(branch_labels)}
-depends_on = ${repr(depends_on)}
+down_revision = ${repr(down_revision).replace("'", '"')}
+branch_labels = ${repr(branch_labels).replace("'", '"')}
+depends_on = ${repr(depends_on).replace("'", '"')}
 
 
 def upgrade() -> None:
-    """Apply the change."""
     op.execute(
-        """
-        ${upgrades if upgrades else "SELECT 1"}
+        r"""
+        ${"SELECT 1" if isinstance(down_revision, tuple) else "TODO: SQL that applies the change"}
         """
     )
 
 
 def downgrade() -> None:
-    """Take the change back."""
     op.execute(
-        """
-        ${downgrades if downgrades else "SELECT 1"}
+        r"""
+        ${"SELECT 1" if isinstance(down_revision, tuple) else "TODO: SQL that undoes the change"}
         """
     )

@@ -9,9 +9,8 @@ depends_on = None
 
 
 def upgrade() -> None:
-    """Apply the change."""
     op.execute(
-        """
+        r"""
         CREATE TABLE notes (
             id bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
             title text NOT NULL,
@@ -23,5 +22,4 @@ def upgrade() -> None:
 
 
 def downgrade() -> None:
-    """Take the change back."""
     op.execute("DROP TABLE notes")
