@@ -11,10 +11,10 @@ from harness import (
     BACKENDS,
     FEATURES,
     MIXES,
+    ROOT,
     SUBSETS,
     Mix,
     Outcome,
-    clean_environment,
     commit_all,
     generate,
     name_of,
@@ -37,14 +37,32 @@ each_python = pytest.mark.parametrize("python", OTHER_PYTHONS.values(), ids=OTHE
 each_subset = pytest.mark.parametrize("backends", SUBSETS, ids=name_of)
 
 
-@each_subset
-def test_a_service_installs_and_passes_its_own_checks(backends: list[str], open_path: Path) -> None:
-    """From nothing but what it declares, on real servers."""
-    project = generate(open_path / "orders", backends)
+def add_template_tests(project: Path, backends: Sequence[str], features: Sequence[str]) -> None:
+    """Copy the tests of tests/service/ into a service: those that its answers need.
 
+    A word in the path of a file names what the file needs: a backend, a feature, or "backends" for
+    any backend.
+    """
+    there = {*backends, *features, *(["backends"] if backends else [])}
+    for file in (ROOT / "tests" / "service").rglob("*.py"):
+        path = file.relative_to(ROOT)
+        needed = set(re.split(r"[/_.]", str(path))) & {*BACKENDS, *FEATURES, "backends"}
+        if needed <= there:
+            (project / path).parent.mkdir(parents=True, exist_ok=True)
+            (project / path).write_text(file.read_text())
+
+
+@each_subset
+def test_a_service_passes_its_own_tests_and_those_of_the_template(
+    backends: list[str], open_path: Path
+) -> None:
+    """Installed from nothing but what it declares, on real servers."""
+    project = generate(open_path / "orders", backends)
     uv("sync", "--quiet", cwd=project)
-    tested = uv("run", "pytest", "-q", cwd=project, env={"TMPDIR": str(open_path)})
     uv("run", "mypy", cwd=project)
+    add_template_tests(project, backends, MIXES[0].features)
+
+    tested = uv("run", "pytest", "-q", cwd=project, env={"TMPDIR": str(open_path)}, timeout=900)
 
     assert re.search(r"\d+ passed", tested.output)
     assert not re.search("failed|error|skipped|warning", tested.output)
@@ -88,6 +106,17 @@ def test_a_service_with_other_answers_passes_its_own_checks(
     uv("run", "mypy", cwd=project)
 
 
+@pytest.mark.parametrize("backends", [[], list(BACKENDS)], ids=name_of)
+def test_tracing_passes_the_tests_of_the_template(backends: Sequence[str], open_path: Path) -> None:
+    """With and without examples, and the tests themselves are typed."""
+    features = ["tracing", *(["examples"] if backends else [])]
+    project = generate(open_path / "orders", backends, features=features)
+    add_template_tests(project, backends, features)
+
+    uv("run", "--quiet", "pytest", "-q", cwd=project, env={"TMPDIR": str(open_path)}, timeout=900)
+    uv("run", "mypy", cwd=project)
+
+
 @each_subset
 def test_the_lowest_versions_that_a_service_declares_work(
     backends: list[str], tmp_path: Path
@@ -123,25 +152,13 @@ def test_workers_have_databases_of_their_own(tmp_path: Path) -> None:
     assert took < 60
 
 
-def test_faults(tmp_path: Path) -> None:
-    """The group that kills and freezes real servers."""
-    project = generate(tmp_path / "orders")
-
-    began = time.monotonic()
-    tested = uv("run", "--quiet", "pytest", "-q", "-m", "faults", cwd=project)
-
-    print(f"faults: {time.monotonic() - began:.1f} s with installation")
-    assert f"{2 * len(BACKENDS)} passed" in tested.output
-    assert processes_of(tmp_path) == []
-
-
 USES_ALL = '''
 """What users write: no casts, no ignores."""
 
 import hashlib
 from datetime import datetime
 
-from orders import blocking
+from orders.core import blocking
 from orders.backends import http, mongo, postgres, redis
 
 
@@ -172,7 +189,7 @@ MISUSES = '''
 
 import hashlib
 
-from orders import blocking
+from orders.core import blocking
 from orders.backends import http, mongo, postgres, redis
 
 
@@ -200,49 +217,6 @@ def test_types_reach_users(tmp_path: Path) -> None:
 
     wrong_lines = {int(line) for line in re.findall(r"misuses\.py:(\d+): error", found.output)}
     assert wrong_lines == {12, 13, 14, 15, 16, 17}, found.output
-
-
-def test_migrations_are_begun_with_alembic(tmp_path: Path) -> None:
-    """A new one follows the last, is clean code, and applies, even from several places at once."""
-    project = generate(tmp_path / "orders", ["postgres"])
-    uv("sync", "--quiet", cwd=project)
-    environment = clean_environment() | {"DATABASE_URL": "postgresql://nobody@127.0.0.1:1/none"}
-    created = uv(
-        *("run", "alembic", "revision", "-m", "add a column", "--rev-id", "0002"),
-        cwd=project,
-        env={"DATABASE_URL": environment["DATABASE_URL"]},
-    )
-    revision = project / "migrations" / "versions" / "0002_add_a_column.py"
-
-    assert revision.exists(), created.output
-    assert 'down_revision = "0001"' in revision.read_text()
-    uv("run", "ruff", "check", cwd=project)
-    uv("run", "ruff", "format", "--check", cwd=project)
-    (project / "together.py").write_text(TOGETHER)
-    run(project / ".venv" / "bin" / "python", "together.py", cwd=project)
-
-
-TOGETHER = """
-import asyncio, os, subprocess, sys, tempfile
-from pathlib import Path
-import asyncpg
-from dev import postgres
-
-async def versions(url):
-    connection = await asyncpg.connect(url)
-    try:
-        return [tuple(row) for row in await connection.fetch("SELECT * FROM alembic_version")]
-    finally:
-        await connection.close()
-
-with tempfile.TemporaryDirectory() as folder:
-    with postgres.start(Path(folder), durable=False) as server:
-        command = [sys.executable, "-m", "alembic", "upgrade", "head"]
-        environment = os.environ | {"DATABASE_URL": server.url}
-        running = [subprocess.Popen(command, env=environment) for _ in range(3)]
-        assert [process.wait() for process in running] == [0, 0, 0]
-        assert asyncio.run(versions(server.url)) == [("0002",)]
-"""
 
 
 def test_a_database_outlives_the_examples(open_path: Path) -> None:
@@ -286,14 +260,3 @@ with postgres.start(Path(sys.argv[1]), durable=True) as server:
     command = [sys.executable, "-m", "alembic", "upgrade", "head"]
     sys.exit(subprocess.run(command, env=os.environ | {"DATABASE_URL": server.url}).returncode)
 """
-
-
-def test_without_a_url_migrations_say_what_is_missing(tmp_path: Path) -> None:
-    """One line, no traceback."""
-    project = generate(tmp_path / "orders", ["postgres"])
-
-    outcome = uv("run", "--quiet", "alembic", "upgrade", "head", cwd=project, check=False)
-
-    assert outcome.code != 0
-    assert outcome.output.startswith("DATABASE_URL: is missing")
-    assert "Traceback" not in outcome.output

@@ -1,0 +1,217 @@
+"""PostgreSQL: the pool against a real server."""
+
+import asyncio
+from collections.abc import AsyncIterator, Callable
+
+import asyncpg
+import pytest
+from orders.backends import postgres
+from orders.core.errors import BackendUnavailable
+from quart import Quart
+
+from .load import assert_fair, served_under_load
+
+
+@pytest.fixture
+async def small_app(
+    create_app: Callable[[], Quart], monkeypatch: pytest.MonkeyPatch
+) -> AsyncIterator[Quart]:
+    """Serve an app with one connection and short waits."""
+    monkeypatch.setenv("POSTGRES_POOL_SIZE", "1")
+    monkeypatch.setenv("POSTGRES_ACQUIRE_TIMEOUT", "0.3")
+    monkeypatch.setenv("POSTGRES_TIMEOUT", "0.4")
+    app = create_app()
+    async with app.test_app():
+        yield app
+
+
+async def test_queries(app: Quart) -> None:
+    async with app.test_app(), app.app_context():
+        pool = postgres.pool()
+        row = await pool.fetchrow("SELECT $1::int AS number, $2::text AS text", 1, "Zoë")
+        assert row is not None
+        assert dict(row) == {"number": 1, "text": "Zoë"}
+        assert await pool.fetchval("SELECT count(*) FROM generate_series(1, 3)") == 3
+        assert len(await pool.fetch("SELECT generate_series(1, 3)")) == 3
+        assert await pool.execute("SET application_name = 'test'") == "SET"
+
+
+async def test_an_error_of_the_query_is_no_failure_of_the_backend(small_app: Quart) -> None:
+    async with small_app.app_context():
+        pool = postgres.pool()
+        first = await pool.fetchval("SELECT pg_backend_pid()")
+        with pytest.raises(asyncpg.UndefinedTableError):
+            await pool.fetch("SELECT * FROM missing")
+        assert await pool.fetchval("SELECT pg_backend_pid()") == first
+
+
+async def test_a_transaction_is_rolled_back_on_an_error(small_app: Quart) -> None:
+    async with small_app.app_context():
+        pool = postgres.pool()
+        await pool.execute("CREATE TEMPORARY TABLE numbers (number int)")
+        with pytest.raises(ZeroDivisionError):
+            async with pool.acquire() as connection, connection.transaction():
+                await connection.execute("INSERT INTO numbers VALUES (1)")
+                raise ZeroDivisionError
+        assert await pool.fetchval("SELECT count(*) FROM numbers") == 0
+
+
+async def test_a_transaction_that_is_left_open_reaches_nobody_else(small_app: Quart) -> None:
+    async with small_app.app_context():
+        pool = postgres.pool()
+        async with pool.acquire() as connection:
+            await connection.execute("BEGIN; CREATE TEMPORARY TABLE left_open (number int)")
+        assert await pool.fetchval("SELECT to_regclass('left_open')") is None
+
+
+async def test_waiting_for_a_connection_is_bounded(small_app: Quart) -> None:
+    async with small_app.app_context():
+        async with postgres.pool().acquire():
+            async with asyncio.timeout(1):
+                with pytest.raises(BackendUnavailable):
+                    await postgres.pool().fetchval("SELECT 1")
+        assert await postgres.pool().fetchval("SELECT 1") == 1
+
+
+async def test_waiting_for_a_connection_is_fair(
+    create_app: Callable[[], Quart], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("POSTGRES_POOL_SIZE", "2")
+    monkeypatch.setenv("POSTGRES_ACQUIRE_TIMEOUT", "5")
+    app = create_app()
+
+    async with app.test_app(), app.app_context():
+        served = await served_under_load(lambda: postgres.pool().fetchval("SELECT 1"))
+
+    assert_fair(served)
+
+
+async def test_a_query_is_bounded_and_cancelled_in_the_server(small_app: Quart) -> None:
+    async with small_app.app_context():
+        async with asyncio.timeout(2):
+            with pytest.raises(BackendUnavailable):
+                await postgres.pool().execute("SELECT pg_sleep(60)")
+        running = await postgres.pool().fetchval(
+            "SELECT count(*) FROM pg_stat_activity WHERE state = 'active' AND query LIKE $1",
+            "SELECT pg_sleep(60)%",
+        )
+
+    assert running == 0
+
+
+async def test_a_cancelled_query_gives_its_connection_back(small_app: Quart) -> None:
+    async with small_app.app_context():
+        for _ in range(3):
+            query = asyncio.create_task(postgres.pool().execute("SELECT pg_sleep(60)"))
+            await asyncio.sleep(0.05)
+            query.cancel()
+            with pytest.raises(asyncio.CancelledError):
+                await query
+            assert await postgres.pool().fetchval("SELECT 1") == 1
+
+
+async def test_cancelled_requests_leave_no_connection_behind(
+    create_app: Callable[[], Quart], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Ended at all stages: while they wait, connect, query and give back."""
+    monkeypatch.setenv("POSTGRES_POOL_SIZE", "3")
+    app = create_app()
+    async with app.test_app(), app.app_context():
+        pool = postgres.pool()
+        for _ in range(5):
+            queries = [
+                asyncio.create_task(pool.execute("SELECT pg_sleep(0.01)")) for _ in range(30)
+            ]
+            for number in range(100):
+                await asyncio.sleep(0.001 if number % 10 == 0 else 0)
+                queries[number * 7 % 30].cancel()
+            await asyncio.wait(queries)
+        async with asyncio.timeout(3):
+            sleeps = (pool.execute("SELECT pg_sleep(0.1)") for _ in range(3))
+            await asyncio.gather(*sleeps)
+
+
+async def test_a_lost_connection_is_replaced(small_app: Quart) -> None:
+    async with small_app.app_context():
+        pool = postgres.pool()
+        first = await pool.fetchval("SELECT pg_backend_pid()")
+        with pytest.raises(tuple(postgres.BACKEND.failures)):
+            await pool.execute("SELECT pg_terminate_backend(pg_backend_pid())")
+        assert await pool.fetchval("SELECT pg_backend_pid()") != first
+
+
+@pytest.mark.parametrize("pause", [0.0, 0.1])
+async def test_a_connection_that_is_lost_between_two_queries_is_a_failure_of_the_backend(
+    pause: float, create_app: Callable[[], Quart], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("POSTGRES_POOL_SIZE", "2")
+    app = create_app()
+    async with app.test_app(), app.app_context():
+        pool = postgres.pool()
+        with pytest.raises((BackendUnavailable, *postgres.BACKEND.failures)):
+            async with pool.acquire() as connection:
+                number = await connection.fetchval("SELECT pg_backend_pid()")
+                # What a server does to all connections when it stops.
+                await pool.execute("SELECT pg_terminate_backend($1)", number)
+                await asyncio.sleep(pause)
+                await connection.fetchval("SELECT 1")
+        assert await pool.fetchval("SELECT 1") == 1
+
+
+async def test_nothing_of_a_session_reaches_the_next_user(small_app: Quart) -> None:
+    async with small_app.app_context():
+        pool = postgres.pool()
+        async with pool.acquire() as connection:
+            await connection.execute("SET search_path = elsewhere")
+            await connection.execute("SELECT pg_advisory_lock(1)")
+        assert await pool.fetchval("SHOW search_path") != "elsewhere"
+        assert await pool.fetchval("SELECT count(*) FROM pg_locks WHERE locktype = 'advisory'") == 0
+
+
+async def test_the_service_names_itself(app: Quart) -> None:
+    async with app.test_app(), app.app_context():
+        assert await postgres.pool().fetchval("SHOW application_name") == "orders"
+
+
+@pytest.mark.parametrize(("pooler", "prepared"), [("false", True), ("true", False)])
+async def test_behind_a_pooler_nothing_is_prepared(
+    pooler: str, prepared: bool, create_app: Callable[[], Quart], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("POSTGRES_POOL_SIZE", "1")
+    monkeypatch.setenv("POSTGRES_POOLER", pooler)
+    app = create_app()
+    async with app.test_app(), app.app_context():
+        pool = postgres.pool()
+        assert await pool.fetchval("SELECT 4 + $1::int", 1) == 5
+        count = "SELECT count(*) FROM pg_prepared_statements WHERE statement LIKE 'SELECT 4 +%'"
+        assert bool(await pool.fetchval(count)) == prepared
+
+
+VALUES = {
+    "a number that is too large": ("SELECT $1::bigint", 2**63),
+    "a number that is too small": ("SELECT $1::smallint", -(2**15) - 1),
+    "the character NUL": ("SELECT $1::text", "a\0b"),
+    "half of a surrogate pair": ("SELECT $1::text", "\ud800"),
+    "NUL inside JSON": ("SELECT $1::jsonb", '"\\u0000"'),
+    "a word for a number": ("SELECT $1::int", "one"),
+    "a word for a date": ("SELECT $1::text::date", "yesterday evening"),
+    "a wrong UUID": ("SELECT $1::uuid", "1"),
+    "a division by zero": ("SELECT 1 / $1::int", 0),
+    "a sum that is too large": ("SELECT $1::int + 1", 2**31 - 1),
+}
+
+
+@pytest.mark.parametrize("name", VALUES)
+async def test_a_value_that_cannot_be_stored_is_a_422(name: str, app: Quart) -> None:
+    """And the connection is still good."""
+
+    @app.get("/query")
+    async def query() -> str:
+        return str(await postgres.pool().fetchval(*VALUES[name]))
+
+    async with app.test_app(), app.app_context():
+        response = await app.test_client().get("/query")
+        assert await postgres.pool().fetchval("SELECT 1") == 1
+
+    assert response.status_code == 422
+    assert response.content_type == "application/problem+json"
