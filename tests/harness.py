@@ -28,7 +28,7 @@ URLS = {
 
 BACKENDS = tuple(URLS)
 
-FEATURES = ("examples", "openapi", "container", "tracing")
+FEATURES = ("examples", "container", "tracing")
 
 LICENSES = ("MIT", "Apache-2.0", "BSD-3-Clause", "Proprietary")
 
@@ -46,17 +46,17 @@ class Mix(NamedTuple):
 
 
 MIXES = [
-    Mix("github", "MIT", ("examples", "openapi", "container")),
+    Mix("github", "MIT", ("examples", "container")),
     Mix("github", "Apache-2.0", ("examples",)),
-    Mix("github", "BSD-3-Clause", ("openapi", "container", "tracing")),
-    Mix("github", "Proprietary", ("examples", "openapi", "tracing")),
+    Mix("github", "BSD-3-Clause", ("container", "tracing")),
+    Mix("github", "Proprietary", ("examples", "tracing")),
     Mix("gitlab", "MIT", ()),
-    Mix("gitlab", "Apache-2.0", ("examples", "openapi", "container", "tracing")),
+    Mix("gitlab", "Apache-2.0", ("examples", "container", "tracing")),
     Mix("gitlab", "BSD-3-Clause", ("container", "tracing")),
     Mix("gitlab", "Proprietary", ("tracing",)),
-    Mix("none", "MIT", ("openapi", "tracing")),
-    Mix("none", "Apache-2.0", ("openapi", "container")),
-    Mix("none", "BSD-3-Clause", ("examples", "openapi")),
+    Mix("none", "MIT", ("tracing",)),
+    Mix("none", "Apache-2.0", ("container",)),
+    Mix("none", "BSD-3-Clause", ("examples",)),
     Mix("none", "Proprietary", ("container",)),
 ]
 """Each value of each of these answers with each value of every other; the first is the default."""
@@ -193,16 +193,26 @@ def generate_with(target: Path, answers: Mapping[str, Any]) -> None:
 
 
 def register(project: Path, module: str) -> None:
-    """Register the blueprint of a module where a comment in `app.py` says so."""
-    app = project / "src" / "orders" / "app.py"
-    text = app.read_text()
-    assert REGISTER_HERE in text
-    registered = f"{REGISTER_HERE}    app.register_blueprint({module}.blueprint)\n"
-    text = text.replace(REGISTER_HERE, registered)
-    app.write_text(text.replace("from orders import ", f"from orders import {module}, ", 1))
+    """Register the blueprint of a module in `blueprints/`, where comments say so."""
+    registry = project / "src" / "orders" / "blueprints" / "__init__.py"
+    text = registry.read_text()
+    for old, new in (
+        (IMPORT_HERE, f"{IMPORT_HERE}from . import {module}\n"),
+        (LIST_HERE, f"{LIST_HERE}    {module}.blueprint,\n"),
+    ):
+        assert old in text
+        text = text.replace(old, new)
+    registry.write_text(text)
 
 
-REGISTER_HERE = "    # Register your blueprints here.\n"
+IMPORT_HERE = "# Yours, for example: from . import invoices\n"
+LIST_HERE = "    # Yours, for example: invoices.blueprint,\n"
+
+
+def size_of(project: Path) -> tuple[int, int]:
+    """Return how many files a project has, and how many lines."""
+    files = files_of(project)
+    return len(files), sum(content.count(b"\n") for content in files.values())
 
 
 @contextmanager

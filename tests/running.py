@@ -76,5 +76,6 @@ def dev(
         yield process
     finally:
         process.kill()
-        print(process.communicate()[0])
+        # A process that stays behind would hold the pipe.
+        print(process.communicate(timeout=15)[0])
         wait_for(lambda: not processes_of(project), 12)

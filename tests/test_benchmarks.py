@@ -1,4 +1,4 @@
-"""The benchmarks: what a run measures, computes and draws; not how fast anything is."""
+"""The benchmarks: what a run measures, computes and draws."""
 
 import shutil
 import subprocess
@@ -7,11 +7,11 @@ from pathlib import Path
 from xml.etree import ElementTree
 
 import pytest
-from harness import ROOT
+from harness import GIT, ROOT, run
 from running import free_port
 
 from benchmarks import __main__ as bench
-from benchmarks import load, plots
+from benchmarks import compare, load, plots
 
 MADE = {"copy": 1.0, "empty copy": 1.0, "update": 1.0}
 
@@ -21,7 +21,10 @@ import asyncio, sys
 
 async def serve(reader, writer):
     while head := (await reader.readuntil(b"\\r\\n\\r\\n")):
-        status = b"404 Not Found" if b"/missing" in head else b"200 OK"
+        fine = b"/missing" not in head
+        if head.startswith(b"POST"):
+            fine = await reader.readexactly(7) == b'{"a":1}' and b"application/json" in head
+        status = b"200 OK" if fine else b"404 Not Found"
         writer.write(b"HTTP/1.1 " + status + b"\\r\\nContent-Length: 2\\r\\n\\r\\nok")
 
 async def main():
@@ -51,6 +54,7 @@ def test_load_is_counted(with_wrk: bool, monkeypatch: pytest.MonkeyPatch) -> Non
             url = f"http://127.0.0.1:{port}/"
             load.wait(url)
             good = load.load(url, 2, 1, server.pid)
+            posted = load.load(url, 2, 1, server.pid, '{"a":1}')
             missing = load.load(f"{url}missing", 2, 1, server.pid)
         finally:
             server.terminate()
@@ -59,6 +63,8 @@ def test_load_is_counted(with_wrk: bool, monkeypatch: pytest.MonkeyPatch) -> Non
     assert good.per_cpu > 0
     assert 0 < good.p50 <= good.p99
     assert good.failed == 0
+    assert posted.rate > 0
+    assert posted.failed == 0
     assert missing.failed > 0
 
 
@@ -103,8 +109,21 @@ def test_the_report_says_which_targets_hold() -> None:
     assert "MISSED a row, service to fastapi: 0.8 (target 1.0)" in bench.report(found)
 
 
-def test_the_service_gets_its_endpoints() -> None:
-    """The line is there beside which the benchmark adds its endpoints."""
-    app = ROOT / "template" / "src" / "{{package_name}}" / "app.py.jinja"
+def test_the_comparison_shows_medians_and_their_spread() -> None:
+    """Of the ratios of each round, so that what disturbs a round disturbs both sides of it."""
+    rounds = [(sample(1000), sample(ratio * 1000, 0.02)) for ratio in (0.9, 1.1, 1.3)]
 
-    assert "    # Register your blueprints here.\n" in app.read_text()
+    shown = compare.line("a row", rounds)
+
+    assert "1.10 (0.90 to 1.30)" in shown
+    assert "1000 ->   1100/cpu-s" in shown
+    assert "20.0 ->   40.0 ms" in shown
+
+
+def test_the_comparison_takes_the_template_of_a_commit(tmp_path: Path) -> None:
+    """Without a change of the working tree."""
+    before = run(*GIT, "status", "--porcelain", cwd=ROOT)
+    project = compare.generate_from("HEAD", tmp_path)
+
+    assert (project / "src" / "orders" / "app.py").exists()
+    assert run(*GIT, "status", "--porcelain", cwd=ROOT) == before

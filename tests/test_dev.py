@@ -1,4 +1,4 @@
-"""`uv run -m dev` and the production command, as users run them: real processes, real signals."""
+"""`uv run -m dev` and the production command, as users run them: real processes and signals."""
 
 import json
 import os
@@ -6,19 +6,24 @@ import re
 import shutil
 import signal
 import socket
+import stat
 import subprocess
 import sys
+import time
 from collections.abc import Iterator
-from contextlib import suppress
+from contextlib import ExitStack, suppress
 from pathlib import Path
+from urllib.request import urlopen
 
 import pexpect
 import pytest
 from harness import (
     BACKENDS,
     URLS,
+    Outcome,
     clean_environment,
     generate,
+    git,
     open_folder,
     processes_of,
     run,
@@ -69,63 +74,112 @@ def test_it_ends_cleanly(project: Path, number: signal.Signals, codes: set[int])
     assert processes_of(project) == []
 
 
-def test_only_one_runs_in_a_folder(project: Path) -> None:
-    """A second one says so in one line, and harms nothing."""
+def dev_command(project: Path, *arguments: str, **variables: str) -> Outcome:
+    """Run `python -m dev` with arguments to its end."""
+    python = project / ".venv" / "bin" / "python"
+    path = f"{python.parent}:{os.environ['PATH']}"
+    environment = {"PATH": path} | variables
+    return run(python, "-m", "dev", *arguments, cwd=project, env=environment, check=False)
+
+
+def test_only_one_runs_in_a_directory(project: Path) -> None:
+    """A second one says so in one line and harms nothing."""
     port = free_port()
     with dev(project, "--port", str(port)):
         wait_for(lambda: ask(port, "/health/live")[0] == 200, 30)
-        with_conflict = run(
-            *(project / ".venv" / "bin" / "python", "-m", "dev"), cwd=project, check=False
-        )
+        second = dev_command(project)
         assert ask(port, "/health/ready")[0] == 200
 
-    assert with_conflict.code == 1
-    assert with_conflict.output.splitlines() == ["dev: it is running already in this folder"]
+    assert second == Outcome(1, "dev: already running in this directory\n")
+
+
+def test_the_lock_of_a_killed_one_is_void(project: Path, lent: Path) -> None:
+    """Neither its lock nor the URLs of its servers are used."""
+    running = project / ".dev" / "running"
+    with dev(project, "services") as process:
+        assert process.stdout is not None
+        server = process.stdout.readline().strip().partition("=")[2]
+        wait_for(running.read_text, 30)
+        process.kill()
+
+    tested = run(
+        project / ".venv" / "bin" / "python", "-m", "pytest", "-q", "-s", lent, cwd=project
+    )
+    after = dev_command(project, "run", "printenv", "DATABASE_URL")
+
+    assert server.rpartition("/")[0] not in tested.output
+    assert after.code == 0, after.output
+    assert after.output.strip() != server
+    assert stat.S_IMODE(running.stat().st_mode) == 0o600
+
+
+@pytest.fixture
+def lent(project: Path) -> Iterator[Path]:
+    """Return a test of the service that prints which database it has."""
+    file = project / "tests" / "test_lent.py"
+    file.write_text(LENT)
+    yield file
+    file.unlink()
+
+
+LENT = """
+import os
+
+async def test_lent(client):
+    print("lent", os.environ["DATABASE_URL"])
+"""
 
 
 def test_a_taken_port(project: Path) -> None:
-    """One that was asked for is not silently replaced."""
-    with socket.socket() as taken:
-        taken.bind(("127.0.0.1", 0))
-        taken.listen()
+    """The port that you ask for is not silently replaced, the default one is."""
+    with socket.create_server(("127.0.0.1", 0)) as taken:
         port = taken.getsockname()[1]
-        outcome = run(
-            *(project / ".venv" / "bin" / "python", "-m", "dev", "--port", str(port)),
-            cwd=project,
-            check=False,
-        )
+        asked_for = dev_command(project, "--port", str(port))
+        impossible = dev_command(project, "--port", "70000")
+    with ExitStack() as stack:
+        with suppress(OSError):
+            stack.enter_context(socket.create_server(("127.0.0.1", 8000)))
+        process = stack.enter_context(dev(project))
+        served = port_of(process)
 
-    assert outcome.code == 1
-    assert outcome.output == f"dev: port {port} is taken; give another one with --port\n"
+    refused = f"dev: port {port} is taken or not allowed. Choose one with --port.\n"
+    assert asked_for == Outcome(1, refused)
+    assert impossible.code == 1
+    assert 8000 < served < 8100
+
+
+def port_of(process: "subprocess.Popen[str]") -> int:
+    """Return the port of the service, once `python -m dev` has printed it."""
+    assert process.stdout is not None
+    for line in process.stdout:
+        if found := re.search(r"Service +http://127\.0\.0\.1:(\d+)", line):
+            return int(found[1])
+    raise AssertionError("no port was printed")
 
 
 def test_wrong_arguments(project: Path) -> None:
-    """One line, and the usual exit code."""
-    outcome = run(
-        *(project / ".venv" / "bin" / "python", "-m", "dev", "--prot=1"),
-        cwd=project,
-        check=False,
-    )
+    """The usual message and exit code."""
+    outcome = dev_command(project, "--prot=1")
 
     assert outcome.code == 2
-    assert len(outcome.output.splitlines()) == 1
-    assert "--prot" in outcome.output
+    assert "unrecognized arguments: --prot=1" in outcome.output
 
 
 def test_services_prints_variables_to_copy(project: Path) -> None:
-    """A configured server is used, and not started."""
+    """A configured server is used and not started."""
     configured = "postgresql://somebody:secret@127.0.0.1:1/elsewhere"
     with dev(project, "services", DATABASE_URL=configured) as process:
         assert process.stdout is not None
-        lines = [process.stdout.readline() for _ in range(10)]
+        lines = [process.stdout.readline() for _ in range(3)]
         started = " ".join(processes_of(project))
 
     assert "mongod" in started
     assert "postgres" not in started
-    printed = dict(line.strip().split("=", 1) for line in lines if re.match("[A-Z_]+=", line))
-    assert set(printed) == {"MONGODB_URI", "REDIS_URL", "UPSTREAM_URL"}
-    assert "PostgreSQL: using DATABASE_URL\n" in lines
-    assert "secret" not in "".join(lines)
+    assert [line.partition("=")[0] for line in lines] == [
+        "MONGODB_URI",
+        "REDIS_URL",
+        "UPSTREAM_URL",
+    ]
 
 
 def test_a_configured_database_is_the_one_that_is_migrated(project: Path) -> None:
@@ -134,14 +188,361 @@ def test_a_configured_database_is_the_one_that_is_migrated(project: Path) -> Non
         output, _ = process.communicate(timeout=30)
 
     assert process.returncode == 1
-    assert "PostgreSQL: using DATABASE_URL\n" in output
-    refused = [line for line in output.splitlines() if line.startswith("dev: ")]
-    assert len(refused) == 1, output
-    assert refused[0].startswith("dev: PostgreSQL: cannot log in at DATABASE_URL: ")
-    assert "Traceback" not in output
-    assert "PostgreSQL: starting" not in output
+    assert re.fullmatch(
+        r"dev: starting the servers\ndev: cannot connect to DATABASE_URL: .*\n", output
+    ), output
     assert "secret" not in output
     assert processes_of(project) == []
+
+
+def test_a_wrong_url_is_named(project: Path) -> None:
+    """One line, without the value."""
+    outcome = dev_command(project, DATABASE_URL="ftp://user:secret@localhost")
+
+    assert outcome.code == 1
+    assert outcome.output.splitlines()[-1].startswith("DATABASE_URL: "), outcome.output
+    assert "secret" not in outcome.output
+    assert "Traceback" not in outcome.output
+
+
+def test_variables_of_the_shell_do_not_reach_an_own_database(project: Path) -> None:
+    """They would break the server, and the connections of all that use it."""
+    shell = {
+        "PGSSLMODE": "require",
+        "PGTARGETSESSIONATTRS": "standby",
+        "PGHOST": "db.example.org",
+        "PGPORT": "1",
+        "PGOPTIONS": "-c statement_timeout=broken",
+        "PGSERVICE": "none",
+    }
+    port = free_port()
+    with dev(project, "--port", str(port), **shell):
+        wait_for(lambda: ask(port, "/health/ready")[0] == 200, 30)
+        asked = dev_command(project, "run", "psql", "-Atc", "SELECT 40 + 2", **shell)
+        tested = dev_command(project, "run", "pytest", "-q", "tests/test_postgres.py", **shell)
+    alone = dev_command(project, "run", "pytest", "-q", "tests/test_postgres.py", **shell)
+
+    assert asked == Outcome(0, "42\n")
+    assert tested.code == 0, tested.output
+    assert alone.code == 0, alone.output
+
+
+def test_run_starts_the_servers_for_a_command(project: Path) -> None:
+    """The command has their variables; its exit code is that of the whole."""
+    code = "import os, sys; print(*map(os.environ.get, sys.argv[1:])); sys.exit(7)"
+    variables = ("DATABASE_URL", "MONGODB_URI", "REDIS_URL", "UPSTREAM_URL")
+
+    outcome = dev_command(project, "run", "python", "-c", code, *variables)
+    migrated = dev_command(project, "run", "alembic", "upgrade", "head")
+    missing = dev_command(project, "run", "no-such-command")
+
+    assert outcome.code == 7
+    schemes = [url.partition(":")[0] for url in outcome.output.split()]
+    assert schemes == ["postgresql", "mongodb", "redis", "http"]
+    assert migrated.code == 0, migrated.output
+    assert missing == Outcome(127, "no-such-command: No such file or directory\n")
+    assert processes_of(project) == []
+
+
+def test_run_and_pytest_use_the_servers_that_run(project: Path, lent: Path) -> None:
+    """So do several at once, even while they start; pytest has databases of its own there."""
+    printenv = ("run", "printenv", "DATABASE_URL")
+    with dev(project, "services") as process:
+        assert process.stdout is not None
+        wait_for(lambda: processes_of(project), 10)
+        early = dev_command(project, *printenv)
+        server = process.stdout.readline().strip().partition("=")[2]
+        servers = sorted(processes_of(project))
+        late = dev_command(project, *printenv)
+        chosen = dev_command(project, *printenv, DATABASE_URL=URLS["postgres"][1])
+        python = project / ".venv" / "bin" / "python"
+        tested = run(python, "-m", "pytest", "-q", "-s", lent, cwd=project)
+        left = dev_command(project, "run", "psql", "-Atc", "SELECT datname FROM pg_database")
+        assert sorted(processes_of(project)) == servers
+
+    assert early.output.strip() == late.output.strip() == server
+    assert chosen.output.strip() == URLS["postgres"][1]
+    assert f"lent {server.rpartition('/')[0]}/test_" in tested.output
+    assert sorted(left.output.split()) == ["postgres", "template0", "template1"]
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGKILL])
+@pytest.mark.parametrize("who", ["dev", "uv"])
+def test_a_command_does_not_outlive_dev(project: Path, number: signal.Signals, who: str) -> None:
+    """Whoever gets the signal: neither the command nor its children stay, nor the servers."""
+    sleep = "import subprocess; print('runs', flush=True); subprocess.run(['sleep', '987'])"
+    python = str(project / ".venv" / "bin" / "python")
+    start = [python, "-m", "dev"] if who == "dev" else [find_uv_bin(), "run", "-m", "dev"]
+    process = subprocess.Popen(
+        [*start, "run", python, "-c", sleep],
+        cwd=project,
+        env=clean_environment() | {"UV_PYTHON": sys.executable},
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.DEVNULL,
+        text=True,
+        start_new_session=True,
+    )
+    with process:
+        assert process.stdout is not None
+        assert process.stdout.readline() == "runs\n"
+        process.send_signal(number)
+        wait_for(lambda: not (sleepers() or processes_of(project) or pids_of_dev(project)), 12)
+
+
+def sleepers() -> list[str]:
+    """Return the processes of the command above."""
+    return [line for line in command_lines() if "sleep" in line and "987" in line]
+
+
+def command_lines() -> list[str]:
+    """Return the command lines of all processes."""
+    lines = []
+    for file in Path("/proc").glob("[0-9]*/cmdline"):
+        with suppress(OSError):
+            lines.append(file.read_text(errors="replace"))
+    return lines
+
+
+def test_a_command_in_a_terminal(project: Path) -> None:
+    """It reads from the terminal, and decides itself what a Ctrl-C means."""
+    child = pexpect.spawn(
+        find_uv_bin(),
+        ["run", "-m", "dev", "run", "python", "-i", "-q"],
+        cwd=project,
+        env=clean_environment() | {"UV_PYTHON": sys.executable, "TERM": "dumb"},
+        encoding="utf-8",
+        timeout=30,
+    )
+    try:
+        child.expect(">>> ")
+        child.sendline("import time; print(6 * 7)")
+        child.expect("42")
+        child.sendline("time.sleep(60)")
+        child.sendcontrol("c")
+        child.expect("KeyboardInterrupt")
+        child.sendline("exit(5)")
+        child.expect(pexpect.EOF)
+    finally:
+        child.close(force=True)
+        stop_dev(project)
+
+    assert child.exitstatus == 5
+    assert processes_of(project) == []
+
+
+MIGRATION = """
+from alembic import op
+
+revision = "{number}"
+down_revision = "{before}"
+branch_labels = None
+depends_on = None
+
+def upgrade() -> None:
+    op.execute("{sql}")
+
+def downgrade() -> None:
+    op.execute("DROP TABLE {table}")
+"""
+
+
+def test_new_migrations_are_applied_while_it_runs(project: Path) -> None:
+    """What happens is printed, and an error does not end it."""
+    port = free_port()
+    versions = project / "migrations" / "versions"
+    second, third = versions / "8000_second.py", versions / "8001_third.py"
+    (head,) = versions.glob("*.py")
+    before = head.name.partition("_")[0]
+    try:
+        with dev(project, "--port", str(port)) as process:
+            wait_for(lambda: ask(port, "/health/live")[0] == 200, 30)
+            second.write_text(
+                MIGRATION.format(
+                    number=8000, before=before, table="second", sql="CREATE TABLE second (id int)"
+                )
+            )
+            wait_for(lambda: "second" in tables(project), 10)
+            broken = MIGRATION.format(
+                number=8001, before=8000, table="third", sql="CREATE TABEL third (id int)"
+            )
+            wait_for(lambda: ask(port, "/health/ready")[0] == 200, 10)
+            before_broken = services_of(project)
+            third.write_text(broken)
+            wait_for(lambda: not set(before_broken) & set(services_of(project)), 20)
+            wait_for(lambda: ask(port, "/health/ready")[0] == 200, 10)
+            third.write_text(broken.replace("TABEL", "TABLE"))
+            wait_for(lambda: "third" in tables(project), 10)
+            wait_for(lambda: ask(port, "/health/ready")[0] == 200, 10)
+            dev_command(project, "run", "alembic", "downgrade", before)
+            process.terminate()
+            output, _ = process.communicate(timeout=15)
+    finally:
+        second.unlink(missing_ok=True)
+        third.unlink(missing_ok=True)
+
+    assert f"Running upgrade {before} -> 8000" in output
+    assert "Running upgrade 8000 -> 8001" in output
+    assert "dev: cannot apply the migrations: " in output
+    assert 'syntax error at or near "TABEL"' in output
+    assert "Traceback" not in output
+
+
+def tables(project: Path) -> list[str]:
+    """Return the tables of the development database."""
+    query = "SELECT tablename FROM pg_tables WHERE schemaname = 'public'"
+    return dev_command(project, "run", "psql", "-Atc", query).output.split()
+
+
+PROBE = """
+import time
+from urllib.request import urlopen
+from quart import Blueprint, render_template, request
+
+probe = Blueprint("probe", __name__, template_folder="pages", static_folder="files")
+
+@probe.get("/probe")
+async def answer() -> dict[str, object]:
+    {code}
+
+@probe.get("/page")
+async def page() -> str:
+    return await render_template("page.html")
+"""
+
+
+@pytest.fixture
+def probe(project: Path) -> Iterator[Path]:
+    """Return a module of the service with an endpoint for changes."""
+    blueprints = project / "src" / "orders" / "blueprints"
+    registry, module = blueprints / "__init__.py", blueprints / "probe.py"
+    before = registry.read_text()
+    module.write_text(PROBE.format(code='return {"version": 1}'))
+    for folder, file in (("pages", "page.html"), ("files", "style.css")):
+        (blueprints / folder).mkdir()
+        (blueprints / folder / file).write_text('"one"')
+    registry.write_text(
+        re.sub(r"# Yours, .*", "from .probe import probe", before, count=1).replace(
+            "    # Yours", "    probe, # Yours"
+        )
+    )
+    yield module
+    registry.write_text(before)
+    module.unlink()
+    shutil.rmtree(blueprints / "pages")
+    shutil.rmtree(blueprints / "files")
+
+
+def test_a_saved_file_is_soon_seen(project: Path, probe: Path) -> None:
+    """Python, HTML and CSS; requests wait meanwhile. A service that cannot start begins again."""
+    port = free_port()
+    with dev(project, "--port", str(port)) as process:
+        wait_for(lambda: ask(port, "/probe") == (200, {"version": 1}), 30)
+        refused = []
+
+        def seen(path: str, answer: object) -> bool:
+            status, body = ask(port, path)
+            refused.extend([status] if status == 0 else [])
+            return bool(status == 200 and body == answer)
+
+        probe.write_text(PROBE.format(code='return {"version": 2}'))
+        print(f"seen after {wait_for(lambda: seen('/probe', {'version': 2}), 10):.2f} s")
+        probe.with_name("pages").joinpath("page.html").write_text('"two"')
+        wait_for(lambda: seen("/page", "two"), 10)
+        probe.with_name("files").joinpath("style.css").write_text('"two"')
+        wait_for(lambda: seen("/files/style.css", "two"), 10)
+        with urlopen(f"http://127.0.0.1:{port}/files/style.css", timeout=10) as response:
+            cached = response.headers["Cache-Control"]
+        assert refused == []
+
+        probe.write_text("this is no Python")
+        wait_for(lambda: not services_of(project), 20)
+        time.sleep(1)
+        probe.write_text(PROBE.format(code='return {"version": 3}'))
+        wait_for(lambda: seen("/probe", {"version": 3}), 20)
+        process.terminate()
+        output, _ = process.communicate(timeout=15)
+
+    assert "max-age=0" in cached
+    assert "dev: the service has ended with exit code 1." in output
+
+
+def test_a_blocked_service_is_replaced(project: Path, probe: Path) -> None:
+    """The new one answers at once, the old one is killed, and its line was logged."""
+    port = free_port()
+    probe.write_text(PROBE.format(code="time.sleep(1000)"))
+    with dev(project, "--port", str(port)) as process:
+        wait_for(lambda: ask(port, "/health/live")[0] == 200, 30)
+        (blocked,) = services_of(project)
+        with socket.create_connection(("127.0.0.1", port)) as client:
+            client.sendall(b"GET /probe HTTP/1.1\r\nHost: localhost\r\n\r\n")
+            time.sleep(3)
+            probe.write_text(PROBE.format(code='return {"version": 2}'))
+            answered = wait_for(lambda: ask(port, "/probe") == (200, {"version": 2}), 10)
+            killed = wait_for(lambda: blocked not in services_of(project), 10)
+            # It blocks again, and is told to stop meanwhile.
+            probe.write_text(PROBE.format(code="time.sleep(1000)"))
+            wait_for(lambda: ask(port, "/health/live")[0] == 200, 10)
+            time.sleep(3)
+            client.close()
+        with socket.create_connection(("127.0.0.1", port)) as client:
+            client.sendall(b"GET /probe HTTP/1.1\r\nHost: localhost\r\n\r\n")
+            time.sleep(1)
+            process.terminate()
+            output, _ = process.communicate(timeout=15)
+
+    print(f"answered after {answered:.2f} s, killed after {killed:.2f} s")
+    lines = [re.sub(r"\x1b\[[\d;]*m", "", line) for line in output.splitlines()]
+    blocks = [line for line in lines if "event loop is blocked" in line]
+    assert re.search(r"probe\.py:\d+: time\.sleep\(1000\)", blocks[0])
+    assert processes_of(project) == []
+
+
+def services_of(project: Path) -> list[int]:
+    """Return the process IDs of the service."""
+    found = []
+    for process in Path("/proc").glob("[0-9]*"):
+        with suppress(OSError):
+            line = (process / "cmdline").read_text(errors="replace")
+            if line.startswith(str(project)) and "dev.app:create_app" in line:
+                found.append(int(process.name))
+    return found
+
+
+def test_conflict_markers_are_refused(project: Path) -> None:
+    """An update that was not finished is named before anything starts."""
+    readme = project / "README.md"
+    before = readme.read_text()
+    git("init", "-q", cwd=project)
+    git("add", "README.md", cwd=project)
+    readme.write_text(f"{before}\n<<<<<<< before updating\n=======\n>>>>>>> after updating\n")
+    try:
+        outcome = dev_command(project)
+    finally:
+        readme.write_text(before)
+        shutil.rmtree(project / ".git")
+
+    assert outcome.code == 1
+    assert outcome.output == "Resolve the conflicts of the template update in: README.md\n"
+
+
+def test_a_service_without_backends(tmp_path: Path) -> None:
+    """It is served alike, and ends with what has started it."""
+    project = generate(tmp_path / "orders", [], features=[])
+    uv("sync", "--quiet", cwd=project)
+    port = free_port()
+    with dev(project, "--port", str(port)) as process:
+        wait_for(lambda: ask(port, "/health/live")[0] == 200, 30)
+        process.kill()
+        wait_for(lambda: not services_of(project), 5)
+    with dev(project, "--port", str(port)) as process:
+        wait_for(lambda: ask(port, "/health/live")[0] == 200, 30)
+        process.terminate()
+        output, _ = process.communicate(timeout=15)
+
+    assert process.returncode == 0
+    assert "Traceback" not in output
+    assert services_of(project) == []
 
 
 FOLDERS_THAT_OPEN_AND_CLOSE = """
@@ -195,11 +596,17 @@ def test_kept_data_does_not_vanish_with_a_permission(project: Path) -> None:
 
 
 @pytest.fixture
-def terminal(project: Path) -> Iterator["pexpect.spawn[str]"]:
-    """Return `uv run -m dev` in a terminal, once it serves."""
+def port() -> int:
+    """Return a port for the service."""
+    return free_port()
+
+
+@pytest.fixture
+def terminal(project: Path, port: int) -> Iterator["pexpect.spawn[str]"]:
+    """Return `uv run -m dev` in a terminal, once it starts the service."""
     child = pexpect.spawn(
         find_uv_bin(),
-        ["run", "-m", "dev", "--port", str(free_port())],
+        ["run", "-m", "dev", "--port", str(port)],
         cwd=project,
         env=clean_environment() | {"UV_PYTHON": sys.executable},
         encoding="utf-8",
@@ -246,6 +653,21 @@ def test_ctrl_c_in_a_terminal(terminal: "pexpect.spawn[str]", project: Path) -> 
     assert "dev: stopping" in output
     assert "Traceback" not in output
     assert processes_of(project) == []
+
+
+def test_breakpoint_in_a_terminal(probe: Path, port: int, terminal: "pexpect.spawn[str]") -> None:
+    """The debugger reads what you type."""
+    terminal.expect("Uvicorn running")
+    probe.write_text(PROBE.format(code="breakpoint(); return {}"))
+    terminal.expect("Uvicorn running")
+    with socket.create_connection(("127.0.0.1", port)) as client:
+        client.sendall(b"GET /probe HTTP/1.1\r\nHost: localhost\r\n\r\n")
+        terminal.expect(r"\(Pdb\) ")
+        terminal.sendline("p 6 * 7")
+        terminal.expect("42")
+        terminal.sendline("continue")
+        client.settimeout(10)
+        assert client.recv(100).startswith(b"HTTP/1.1 200")
 
 
 def test_closing_the_terminal(terminal: "pexpect.spawn[str]", project: Path) -> None:
@@ -388,12 +810,12 @@ def test_a_start_that_fails_says_why_in_one_line_per_problem(
 
 
 def test_the_wheel_holds_the_service_and_no_tools(project: Path, tmp_path: Path) -> None:
-    """What is shipped is the package with its templates, without dev/ and tests/."""
+    """What is shipped is the package, without dev/ and tests/."""
     uv("build", "--quiet", "--wheel", "--out-dir", tmp_path, cwd=project)
     (wheel,) = tmp_path.glob("*.whl")
     listed = run("python3", "-m", "zipfile", "-l", wheel, cwd=tmp_path).output
 
-    assert "orders/examples/templates/welcome.html" in listed
+    assert "orders/app.py" in listed
     assert "dev/" not in listed
     assert "tests/" not in listed
     assert wheel.stat().st_size < 200_000

@@ -1,4 +1,4 @@
-"""The drill, on the template as it stands here; `drill/` says what it does."""
+"""The drill, on this working tree. `drill/` says what it does."""
 
 from pathlib import Path
 
@@ -10,7 +10,7 @@ pytestmark = [pytest.mark.slow, pytest.mark.alone]
 
 
 def test_drill(open_path: Path) -> None:
-    """Every bound is kept, whatever goes wrong around the service."""
+    """The service keeps every bound, whatever goes wrong around it."""
     seen = drill(open_path)
 
     assert not broken(seen), f"{broken(seen)}\n{table(seen)}"

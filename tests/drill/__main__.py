@@ -1,4 +1,4 @@
-"""Runs the drill and prints the table; `--write` puts it into benchmarks/results/ as well."""
+"""Run the drill and print the table. `--write` puts it into benchmarks/results/, too."""
 
 import argparse
 import json
@@ -20,7 +20,7 @@ def main() -> int:
     arguments = parser.parse_args()
     try:
         with tempfile.TemporaryDirectory() as name:
-            # PostgreSQL refuses to run as root, and must get here as somebody else.
+            # PostgreSQL does not run as root. It needs access from another account.
             Path(name).chmod(0o711)
             seen = drill(Path(name))
     finally:

@@ -6,8 +6,8 @@ HEAD = """\
 # The drill
 
 A service generated with all defaults, run as its README says for production, on real servers that
-are killed and frozen under load. `PYTHONPATH=tests .venv/bin/python -m drill --write` makes this
-table; `tests/drill/` says what each part does, and which bounds it must keep.
+are killed, frozen and misconfigured under load. `make drill WRITE=1` makes this table.
+`tests/drill/` says what each part does, and which bounds it must keep.
 
 """
 
@@ -33,8 +33,8 @@ def table(seen: dict[str, Any]) -> str:
         if phase["notes"]
     ]
     end = (
-        "\nNo connection that was left open had a command or a transaction that had not ended.\n"
-        "`none`: the connection was refused, or the client had gone away itself.\n\n"
+        "\nNo connection that was left open had an unfinished command or transaction.\n"
+        "`none`: the connection was refused, or the client had left.\n\n"
     )
     end += "\n".join(notes) + f"\n\nIt took {seen['seconds']:.0f} s; {seen['machine']}.\n"
     return HEAD + "\n".join(lines) + "\n" + end

@@ -3,11 +3,12 @@
 import asyncio
 import importlib
 from collections.abc import AsyncIterator, Awaitable, Callable
-from contextlib import asynccontextmanager, suppress
+from contextlib import AbstractAsyncContextManager, asynccontextmanager, suppress
 from dataclasses import dataclass
 from enum import Enum
 from pathlib import Path
 from typing import Any, Protocol
+from urllib.parse import urlsplit
 
 import asyncpg
 from aiohttp import web
@@ -157,7 +158,7 @@ async def at_mongo(url: str) -> Connections:
 async def at_redis(url: str) -> Connections:
     """Ask CLIENT LIST."""
     async with Redis.from_url(url, socket_timeout=2) as client:
-        connections = [one for one in await client.client_list() if one["name"] == SERVICE]
+        connections = [one for one in await client.client_list() if SERVICE in one["lib-name"]]
     # Queued commands of a transaction, unread input, or unsent output.
     busy = [
         one for one in connections if one["multi"] != "-1" or int(one["qbuf"]) or int(one["oll"])
@@ -184,6 +185,134 @@ async def locked_notes(url: str) -> AsyncIterator[None]:
             yield
     finally:
         await connection.close()
+
+
+@dataclass(frozen=True)
+class Refusal:
+    """A server that runs, and refuses."""
+
+    name: str
+    backend: str
+    applied: Callable[[str], AbstractAsyncContextManager[None]]
+    """Makes the server at a URL refuse, for the length of an `async with` block."""
+
+    of_reads: bool = False
+    """Whether the server also refuses, or interrupts, what only reads."""
+
+
+@asynccontextmanager
+async def _postgres(url: str, setting: str, refusing: str, usual: str) -> AsyncIterator[None]:
+    """Change a setting of the database, and end the connections, which know the old value."""
+    connection = await asyncpg.connect(url)
+    name = f'"{await connection.fetchval("SELECT current_database()")}"'
+    try:
+        await connection.execute(f"ALTER DATABASE {name} SET {setting} = {refusing}")
+        await connection.fetchval(
+            "SELECT count(pg_terminate_backend(pid)) FROM pg_stat_activity"
+            " WHERE application_name = $1",
+            SERVICE,
+        )
+        yield
+    finally:
+        await connection.execute(f"ALTER DATABASE {name} SET {setting} = {usual}")
+        await connection.close()
+
+
+@asynccontextmanager
+async def _slow_postgres(url: str) -> AsyncIterator[None]:
+    """Let all queries of the table wait, and time out."""
+    async with _postgres(url, "statement_timeout", "100", "0"), locked_notes(url):
+        yield
+
+
+@asynccontextmanager
+async def _closed_postgres(url: str) -> AsyncIterator[None]:
+    """Let the database accept no connections."""
+    async with _postgres(url, "statement_timeout", "0", "0"):
+        database = urlsplit(url).path.removeprefix("/")
+        admin = await asyncpg.connect(urlsplit(url)._replace(path="/template1").geturl())
+        try:
+            await admin.execute(f'ALTER DATABASE "{database}" ALLOW_CONNECTIONS false')
+            await admin.fetchval(
+                "SELECT count(pg_terminate_backend(pid)) FROM pg_stat_activity"
+                " WHERE application_name = $1",
+                SERVICE,
+            )
+            yield
+        finally:
+            await admin.execute(f'ALTER DATABASE "{database}" ALLOW_CONNECTIONS true')
+            await admin.close()
+
+
+@asynccontextmanager
+async def _redis(
+    url: str, *commands: tuple[str, ...], usual: tuple[str, ...]
+) -> AsyncIterator[None]:
+    """Change a setting of the server."""
+    async with Redis.from_url(url) as client:
+        for command in commands:
+            await client.execute_command(*command)
+        try:
+            yield
+        finally:
+            await client.execute_command(*usual)
+
+
+@asynccontextmanager
+async def _mongo(url: str) -> AsyncIterator[None]:
+    """Let the primary step down. Nobody else is there to be elected."""
+    async with AsyncMongoClient[dict[str, Any]](url) as client:
+        down = {"replSetStepDown": 60, "secondaryCatchUpPeriodSecs": 0, "force": True}
+        await client.admin.command(down)
+        try:
+            yield
+        finally:
+            await client.admin.command("replSetFreeze", 0)
+
+
+REFUSALS = [
+    Refusal(
+        "PostgreSQL read-only",
+        "postgres",
+        lambda url: _postgres(url, "default_transaction_read_only", "on", "off"),
+        of_reads=True,  # the moment in which connections end
+    ),
+    Refusal("PostgreSQL: statement timeout", "postgres", _slow_postgres, of_reads=True),
+    Refusal("PostgreSQL closed", "postgres", _closed_postgres, of_reads=True),
+    Refusal("MongoDB without a primary", "mongo", _mongo),
+    Refusal(
+        "Redis: NOREPLICAS",
+        "redis",
+        lambda url: _redis(
+            url,
+            ("CONFIG", "SET", "min-replicas-to-write", "1"),
+            usual=("CONFIG", "SET", "min-replicas-to-write", "0"),
+        ),
+    ),
+    Refusal(
+        "Redis: out of memory",
+        "redis",
+        lambda url: _redis(
+            url, ("CONFIG", "SET", "maxmemory", "1"), usual=("CONFIG", "SET", "maxmemory", "0")
+        ),
+    ),
+    Refusal(
+        "Redis: a replica",
+        "redis",
+        lambda url: _redis(url, ("REPLICAOF", "127.0.0.1", "1"), usual=("REPLICAOF", "NO", "ONE")),
+    ),
+    Refusal(
+        "Redis: another password",
+        "redis",
+        lambda url: _redis(
+            url,
+            ("CONFIG", "SET", "requirepass", "another"),
+            ("CLIENT", "KILL", "TYPE", "normal", "SKIPME", "yes"),
+            usual=("CONFIG", "SET", "requirepass", urlsplit(url).password or ""),
+        ),
+        of_reads=True,
+    ),
+]
 
 
 class Mood(Enum):

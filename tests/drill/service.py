@@ -8,6 +8,7 @@ import sys
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 from pathlib import Path
+from typing import Any
 
 import aiohttp
 
@@ -49,6 +50,13 @@ class Service:
         """Return how many files and sockets it has open."""
         return len(list(Path(f"/proc/{self._process.pid}/fd").iterdir()))
 
+    async def readiness(self) -> dict[str, Any]:
+        """Return what /health/ready reports."""
+        async with aiohttp.ClientSession(self.url) as session:
+            response = await session.get("/health/ready")
+            report: dict[str, Any] = await response.json()
+            return report
+
     async def status(self, path: str) -> int:
         """Return the status that a request ends with, or 0."""
         timeout = aiohttp.ClientTimeout(total=2)
@@ -65,11 +73,16 @@ class Service:
 
 @asynccontextmanager
 async def running(
-    log: Path, environment: Mapping[str, str], *, open_files: int | None = None
+    log: Path,
+    environment: Mapping[str, str],
+    *,
+    open_files: int | None = None,
+    stderr: int | None = None,
 ) -> AsyncIterator[Service]:
     """Start the service, wait until it is live, lend it, and stop it.
 
-    environment: its settings. open_files: how many it may have.
+    log: where it writes to. environment: its settings. open_files: how many it may have. stderr: a
+    file descriptor that it writes to in place of the log.
     """
     port = _free_port()
     command = [sys.executable, "-m", "uvicorn", "--factory", f"{PACKAGE}.app:create_app"]
@@ -78,7 +91,10 @@ async def running(
         command = ["sh", "-c", LIMITED, "sh", str(open_files), *command]
     with log.open("wb") as file:
         process = await asyncio.create_subprocess_exec(
-            *command, env=os.environ | dict(environment), stdout=file, stderr=file
+            *command,
+            env=os.environ | dict(environment),
+            stdout=file,
+            stderr=file if stderr is None else stderr,
         )
     service = Service(process, f"http://{HOST}:{port}", log)
     try:

@@ -18,6 +18,7 @@ from harness import (
     run,
     template,
     update,
+    uv,
 )
 from test_edits import append, replace
 
@@ -168,7 +169,7 @@ def test_files_of_the_user_stay_where_a_backend_goes(workbench: Path) -> None:
     project = generate(workbench / "orders", ["postgres"], commit=True)
     mine = {
         "migrations/versions/0002_mine.py": b"MINE = 1\n",
-        "src/orders/examples/mine.py": b"MINE = 1\n",
+        "src/orders/blueprints/mine.py": b"MINE = 1\n",
         "src/orders/Größe 1.png": bytes(range(256)),
     }
     for name, content in mine.items():
@@ -184,7 +185,7 @@ def test_files_of_the_user_stay_where_a_backend_goes(workbench: Path) -> None:
 
 def test_a_module_that_moved_stays_moved(project: Path) -> None:
     """A module that has become a package is not doubled by the next update."""
-    module = project / "src" / "orders" / "health.py"
+    module = project / "src" / "orders" / "core" / "health.py"
     package = module.with_suffix("") / "__init__.py"
     package.parent.mkdir()
     git("mv", module, package, cwd=project)
@@ -236,9 +237,7 @@ def test_a_service_gets_another_name(workbench: Path) -> None:
     files = files_of(project)
     with_its_title = {
         "src/bills/__init__.py",
-        "src/bills/examples/templates/welcome.html",
-        "src/bills/openapi/description.py",
-        "src/bills/openapi/static/docs.html",
+        "src/bills/blueprints/examples.py",
     }
     assert conflicts == {"src/bills/app.py"} | with_its_title
     assert b"MINE = 1" in files["src/bills/app.py"]
@@ -260,3 +259,36 @@ def test_what_is_generated_is_committed(backends: list[str], workbench: Path) ->
     assert set(git("ls-files", cwd=project).splitlines()) == set(files_of(project))
     counts = git("diff-tree", "-r", "--numstat", empty, "HEAD", cwd=project)
     assert [line for line in counts.splitlines() if line.startswith("-")] == []
+
+
+@pytest.mark.parametrize("command", [["pytest"], ["-m", "dev"]], ids=" ".join)
+def test_a_service_with_conflicts_does_not_run(command: list[str], workbench: Path) -> None:
+    """One line names the files, also once the markers are committed."""
+    project = generate(workbench / "orders", [], features=[], commit=True)
+    replace(project / "README.md", "A Quart service.", "Our pride.")
+    commit_all(project)
+    update(project, description="Takes orders.")
+    assert git("ls-files", "-u", cwd=project) != ""
+    uv("sync", "--quiet", cwd=project)
+
+    for _ in ("before", "after"):
+        done = uv("run", *command, cwd=project, check=False)
+        assert done.code != 0
+        assert done.output.splitlines()[-1].endswith(
+            "Resolve the conflicts of the template update in: README.md"
+        )
+        assert "Traceback" not in done.output
+        commit_all(project)
+
+    run(
+        "sed",
+        "-i",
+        "-e",
+        "/^<<<<<<< /d",
+        "-e",
+        "/^=======$/,/^>>>>>>> /d",
+        "README.md",
+        cwd=project,
+    )
+    commit_all(project)
+    uv("run", "pytest", "-q", cwd=project)

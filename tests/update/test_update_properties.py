@@ -12,7 +12,7 @@ from test_edits import EDITS
 OWN = "# {} is mine"
 """A line that a user inserts somewhere."""
 
-CAN_COMMENT = (".py", ".toml", ".example", ".ini", ".gitignore")
+CAN_COMMENT = (".py", ".toml", ".example", ".gitignore")
 
 Line = tuple[int, int]
 """Where a user inserts a line: two numbers, of which follow the file and the place in it."""

@@ -16,6 +16,7 @@ from harness import (
     generate,
     git,
     name_of,
+    register,
     update,
     uv,
 )
@@ -49,37 +50,37 @@ def add_development_dependency(project: Path) -> None:
 
 
 def add_blueprint(project: Path) -> None:
-    """Add a module, registered where the comment says so."""
-    (project / "src" / "orders" / "invoices.py").write_text(
+    """Add a module, and list its blueprint where the comments say so."""
+    module = project / "src" / "orders" / "blueprints" / "invoices.py"
+    module.write_text(
         '"""Invoices."""\n\nfrom quart import Blueprint\n\n'
-        'blueprint = Blueprint("invoices", __name__)\n'
+        'blueprint = Blueprint("invoices", __name__)\n\n\n'
+        '@blueprint.get("/invoices")\n'
+        "async def invoices() -> dict[str, int]:\n"
+        '    return {"invoices": 0}\n'
     )
-    app = project / "src" / "orders" / "app.py"
-    replace(app, "from orders import health, logs,", "from orders import health, invoices, logs,")
-    replace(
-        app,
-        "    # Register your blueprints here.\n",
-        "    # Register your blueprints here.\n    app.register_blueprint(invoices.blueprint)\n",
-    )
+    register(project, "invoices")
 
 
 def add_setting(project: Path) -> None:
-    """Add a variable, in code, table and example."""
-    replace(
+    """Add a setting, and its variable where the others are."""
+    append(
         project / "src" / "orders" / "settings.py",
-        '    log_level: Literal["DEBUG"',
-        '    currency: str = "EUR"\n    """The currency."""\n\n    log_level: Literal["DEBUG"',
+        '\n    currency: str = "EUR"\n    """The currency of new invoices."""\n',
     )
-    replace(
-        project / "README.md", "| `LOG_LEVEL` |", "| `CURRENCY` | EUR | currency |\n| `LOG_LEVEL` |"
-    )
-    append(project / ".env.example", "\n# CURRENCY=EUR\n")
+    heading = "# The service, and what you add\n"
+    replace(project / ".env.example", heading, f"{heading}# CURRENCY=EUR\n")
 
 
 def add_test(project: Path) -> None:
     """Add a test."""
-    (project / "tests" / "test_invoices.py").write_text(
-        '"""Invoices."""\n\n\ndef test_nothing() -> None:\n    assert True\n'
+    test = project / "tests" / "blueprints" / "test_invoices.py"
+    test.parent.mkdir(exist_ok=True)
+    test.write_text(
+        "from quart.typing import TestClientProtocol as Client\n\n\n"
+        "async def test_invoices(client: Client) -> None:\n"
+        '    response = await client.get("/invoices")\n'
+        "    assert response.status_code == 200\n"
     )
 
 
@@ -131,7 +132,7 @@ def downgrade() -> None:
 def change_default(project: Path) -> None:
     """Change the default of a setting."""
     replace(
-        project / "src" / "orders" / "settings.py",
+        project / "src" / "orders" / "core" / "settings.py",
         "request_timeout: Seconds = 15.0",
         "request_timeout: Seconds = 20.0",
     )
@@ -145,19 +146,19 @@ def add_compose_service(project: Path) -> None:
 
 
 def add_variable(project: Path) -> None:
-    """Add an environment variable, where the others stand."""
+    """Add an environment variable at the end."""
     append(project / ".env.example", "\n# FEATURE_FLAGS=none\n")
 
 
 def reformat(project: Path) -> None:
     """Write a file in another style."""
-    path = project / "src" / "orders" / "health.py"
+    path = project / "src" / "orders" / "core" / "health.py"
     path.write_text(path.read_text().replace('"', "'").replace("'''", '"""'))
 
 
 def delete_a_test(project: Path) -> None:
     """Delete a file."""
-    (project / "tests" / "test_logs.py").unlink()
+    (project / "tests" / "test_fuzz.py").unlink()
 
 
 EDITS: Mapping[str, tuple[Callable[[Path], None], Mapping[str, str | None]]] = {
@@ -169,17 +170,16 @@ EDITS: Mapping[str, tuple[Callable[[Path], None], Mapping[str, str | None]]] = {
     ),
     "a blueprint": (
         add_blueprint,
-        {"src/orders/app.py": "invoices.blueprint", "src/orders/invoices.py": "Blueprint"},
+        {
+            "src/orders/blueprints/__init__.py": "invoices.blueprint",
+            "src/orders/blueprints/invoices.py": "Blueprint",
+        },
     ),
     "a setting": (
         add_setting,
-        {
-            "src/orders/settings.py": "currency: str",
-            "README.md": "CURRENCY",
-            ".env.example": "CURRENCY=EUR",
-        },
+        {"src/orders/settings.py": "currency: str", ".env.example": "CURRENCY=EUR"},
     ),
-    "a test": (add_test, {"tests/test_invoices.py": "test_nothing"}),
+    "a test": (add_test, {"tests/blueprints/test_invoices.py": "test_invoices"}),
     "a section": (add_section, {"README.md": "A long one."}),
     "a port": (change_port, {"README.md": "--port 9000"}),
     "a published port": (change_published_port, {"compose.yaml": "${PORT:-9000}"}),
@@ -187,11 +187,11 @@ EDITS: Mapping[str, tuple[Callable[[Path], None], Mapping[str, str | None]]] = {
         add_migration,
         {"migrations/versions/0002_invoices.py": "CREATE TABLE invoices"},
     ),
-    "a default": (change_default, {"src/orders/settings.py": "Seconds = 20.0"}),
+    "a default": (change_default, {"src/orders/core/settings.py": "Seconds = 20.0"}),
     "a variable": (add_variable, {".env.example": "FEATURE_FLAGS=none"}),
     "a compose service": (add_compose_service, {"compose.yaml": "MAIL_URL: smtp://mail:1025"}),
-    "a style": (reformat, {"src/orders/health.py": "'/live'"}),
-    "a deletion": (delete_a_test, {"tests/test_logs.py": None}),
+    "a style": (reformat, {"src/orders/core/health.py": "'/live'"}),
+    "a deletion": (delete_a_test, {"tests/test_fuzz.py": None}),
 }
 """What users do, and by what it is known: a text in a file, or None for a file that is gone."""
 
@@ -233,8 +233,7 @@ def test_all_edits_survive_every_toggle(backends: list[str], workbench: Path) ->
     changes: list[dict[str, Any]] = [
         *({"backends": toggled(backends, backend)} for backend in BACKENDS),
         # The container stays: without its files, what is added to them has no place.
-        {"features": ["openapi", "container"]},
-        {"features": ["examples", "container"]},
+        {"features": ["container"]},
         {"features": list(FEATURES)},
         {"ci": "gitlab"},
     ]
@@ -249,7 +248,7 @@ def test_all_edits_survive_every_toggle(backends: list[str], workbench: Path) ->
 def test_edits_survive_a_container_that_comes_and_goes(workbench: Path) -> None:
     """But for those in its files."""
     names = [name for name, (_, known_by) in EDITS.items() if "compose.yaml" not in known_by]
-    without = ["examples", "openapi"]
+    without = ["examples"]
     project = generate(workbench / "orders", ["postgres", "http"], features=without, commit=True)
     edit(project, names)
     for features in ([*without, "container"], without):
@@ -264,19 +263,28 @@ def test_examples_that_are_deleted_by_hand_do_not_come_back(backend: str, workbe
     """A backend that is new brings its own; what is gone stays so, whatever comes and goes."""
     before = ["postgres", "redis"]
     project = generate(workbench / "orders", before, commit=True)
-    features = project / "src" / "orders" / "features.py"
-    replace(features, "import examples, openapi", "import openapi")
-    replace(features, "    examples.init_app,\n", "")
-    gone = git("ls-files", "src/orders/examples", "tests/examples", cwd=project).splitlines()
+    gone = delete_examples(project)
+
+    there = toggled(before, backend)
+    for backends in [there, []] if backend in before else [there, before, there]:
+        update(project, backends=backends)
+        assert_kept(project, [])
+        registry = project / "src" / "orders" / "blueprints" / "__init__.py"
+        assert "examples" not in registry.read_text()
+        assert [name for name in gone if (project / name).exists()] == []
+        commit_all(project)
+
+
+def delete_examples(project: Path) -> list[str]:
+    """Delete the examples by hand, commit that, and return the files that are gone."""
+    registry = project / "src" / "orders" / "blueprints" / "__init__.py"
+    replace(registry, "from . import examples\n\n", "")
+    replace(registry, "    *examples.BLUEPRINTS,\n", "")
+    listed = git("ls-files", "src/orders/blueprints", "tests/blueprints", cwd=project).splitlines()
+    gone = [name for name in listed if not name.endswith("__init__.py")]
     git("rm", "-q", *gone, cwd=project)
     commit_all(project)
-
-    update(project, backends=toggled(before, backend))
-
-    assert_kept(project, [])
-    assert "examples" not in features.read_text()
-    assert len(gone) > 10
-    assert [name for name in gone if (project / name).exists()] == []
+    return gone
 
 
 @pytest.mark.slow
@@ -326,7 +334,7 @@ def test_an_own_volume_survives_as_long_as_there_are_others(workbench: Path) -> 
         workbench / "orders", ["postgres", "redis"], features=["container"], commit=True
     )
     compose = project / "compose.yaml"
-    replace(compose, "  # What you add.\n", "  # What you add.\n  mail:\n")
+    replace(compose, "  # What you add\n", "  # What you add\n  mail:\n")
     append(compose, "  mail:\n    image: axllent/mailpit:v1\n    volumes: [mail:/data]\n")
     commit_all(project)
 
@@ -339,22 +347,41 @@ def test_an_own_volume_survives_as_long_as_there_are_others(workbench: Path) -> 
         commit_all(project)
 
 
-def test_an_edit_never_moves_to_a_neighbour(workbench: Path) -> None:
-    """At the end of a block, where the next one comes in: that is a conflict, and shows.
+SERVICES = [backend for backend in BACKENDS if backend != "http"]
+"""The backends with a server in compose.yaml."""
+
+
+@pytest.mark.parametrize("toggle", SERVICES)
+def test_an_edit_never_moves_to_a_neighbour(toggle: str, workbench: Path) -> None:
+    """At the end of each block, where another one comes or goes: it stays, or conflicts.
 
     git goes by the three lines above and below, so no two blocks may end alike.
     """
-    project = generate(workbench / "orders", ["postgres"], features=["container"], commit=True)
+    others = [backend for backend in SERVICES if backend != toggle]
+    project = generate(workbench / "orders", others, features=["container"], commit=True)
     compose = project / "compose.yaml"
-    replace(compose, "  # The service itself", "      start_period: 9s\n  # The service itself")
+    for backend in others:
+        add_to_health_check(compose, backend)
     commit_all(project)
 
-    update(project, backends=["postgres", "redis"])
+    for backends in (SERVICES, others):
+        update(project, backends=backends)
 
-    assert git("ls-files", "-u", "--format=%(path)", cwd=project).splitlines() != []
-    before, _, after = compose.read_text().partition("\n=======\n")
-    assert "start_period" in before
-    assert "redis:" in after
+        if git("ls-files", "-u", cwd=project) != "":
+            assert compose.read_text().count("start_period: 9s") >= len(others)
+            return
+        services = yaml.safe_load(compose.read_text())["services"]
+        edited = {name for name in services if "9s" in str(services[name])}
+        assert edited == set(others)
+        commit_all(project)
+
+
+def add_to_health_check(compose: Path, service: str) -> None:
+    """Add a line at the end of the health check of a service."""
+    lines = compose.read_text().splitlines(keepends=True)
+    first = lines.index(f"  {service}:\n", lines.index("services:\n"))
+    lines.insert(lines.index("\n", first), "      start_period: 9s\n")
+    compose.write_text("".join(lines))
 
 
 def test_both_sides_of_one_line_are_a_conflict_that_shows(workbench: Path) -> None:
@@ -380,8 +407,8 @@ def test_a_backend_that_goes_takes_its_edits_where_git_keeps_them(workbench: Pat
 
     outcome = copier("update", "--defaults", "-d", "backends=[postgres]", cwd=project)
 
-    assert "takes its files along" in outcome.output
-    assert "git ls-files -d " in outcome.output
+    assert "Removing an option deletes its files" in outcome.output
+    assert "git ls-files -d  " in outcome.output
     assert "`git restore FILE`" in outcome.output
     assert not module.exists()
     assert "src/orders/backends/redis.py" in git("ls-files", "-d", cwd=project).splitlines()

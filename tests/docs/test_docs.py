@@ -1,4 +1,4 @@
-"""The guides: every command in them runs, in order, and prints what they show."""
+"""The guide: its commands print what it shows, its code runs, its figures and links are right."""
 
 import html
 import json
@@ -17,49 +17,38 @@ import pytest
 import reference
 import yaml
 from harness import (
-    BACKENDS,
     FEATURES,
     ROOT,
     VERSION,
     Outcome,
     generate,
     git,
-    register,
     run,
     template,
     uv,
 )
-from test_edits import EDITS
+from snippets import FUNCTION, Block, blocks, register
+from uv import find_uv_bin
 
 pytestmark = pytest.mark.slow
 
 PAGES = sorted((ROOT / "docs").rglob("*.md"))
 
-BLOCK = re.compile(
-    r"(?:^`(?P<file>[^`\n]+)`:\n\n)?^```(?P<language>\w+)\n(?P<text>.*?)^```$",
-    re.DOTALL | re.MULTILINE,
-)
-"""A block of commands, or of a file that is named above it."""
-
 ELSEWHERE = ("uv sync", "uv run")
-"""Commands that other tests run, as they take long."""
+"""Commands that take long. Other tests run them."""
 
 
 def script(guide: str) -> tuple[str, list[tuple[str, list[str]]]]:
     """Return a guide as a script, and each command with the lines that it must print."""
     lines: list[str] = ["set -e"]
     commands: list[tuple[str, list[str]]] = []
-    for block in BLOCK.finditer(guide):
-        if block["file"]:
-            path = shlex.quote(block["file"]).replace("'~/", "~/'").replace("~/", '"$HOME"/')
-            lines += [
-                f'mkdir -p "$(dirname {path})"',
-                f"cat > {path} <<'END'",
-                block["text"] + "END",
-            ]
-        if block["language"] != "console":
+    for block in blocks(guide):
+        if block.file:
+            path = shlex.quote(block.file).replace("'~/", "~/'").replace("~/", '"$HOME"/')
+            lines += [f'mkdir -p "$(dirname {path})"', f"cat > {path} <<'END'", block.text + "END"]
+        if block.language != "console":
             continue
-        for line in block["text"].splitlines():
+        for line in block.text.splitlines():
             if not line.startswith("$ "):
                 commands[-1][1].append(line)
             elif not line.startswith(ELSEWHERE, 2):
@@ -94,6 +83,7 @@ def play(text: str, folder: Path) -> Outcome:
     uvx.parent.mkdir()
     uvx.write_text(f'#!/bin/sh\nshift\nexec {sys.executable} -m copier "$@"\n')
     uvx.chmod(0o755)
+    (uvx.parent / "uv").symlink_to(find_uv_bin())
     (folder / ".gitconfig").write_text("[user]\nname = Test\nemail = test@example.org\n")
     environment = {
         "HOME": str(folder),
@@ -104,71 +94,71 @@ def play(text: str, folder: Path) -> Outcome:
 
 
 def test_the_code_of_the_guides_runs(tmp_path: Path) -> None:
-    """It works, and has the types that it says; a file that is named has the look of the others.
+    """It works, has the types that it says, and passes the checks of a service.
 
     test_extend.py follows the tutorial, whose code belongs into the template.
     """
     project = generate(tmp_path / "orders", features=list(FEATURES))
+    blueprints: list[str] = []
     calls: list[str] = []
-    files: list[str] = []
+    tests: list[str] = []
+    written = 0
     for page in PAGES:
-        if page.name == "extend.md":
-            continue
-        for number, block in enumerate(BLOCK.finditer(page.read_text())):
-            if block["language"] != "python":
-                continue
-            text = block["text"]
-            if block["file"]:
-                files.append(block["file"])
-                (project / block["file"]).write_text(text)
-            else:
-                module = f"guide_{page.stem}_{number}"
-                path = project / "src" / "orders" / f"{module}.py"
-                path.write_text(f'"""From the guide."""\n\n{text}')
-                calls += [f"{module}.{name}" for name in FUNCTION.findall(text)]
-            if "\nblueprint = " in text:
-                register(project, Path(block["file"]).stem)
-    modules = ", ".join({call.partition(".")[0] for call in calls})
+        for number, block in enumerate(code_of(page)):
+            path = block.file or f"src/orders/blueprints/guide_{page.stem}_{number}.py"
+            (project / path).write_text(block.text)
+            module = Path(path).stem
+            if "\nblueprint = " in block.text:
+                blueprints.append(module)
+            if block.file is None:
+                calls += [f"{module}.{name}" for name in FUNCTION.findall(block.text)]
+            if path.startswith("tests/"):
+                tests.append(path)
+                written += len(TEST.findall(block.text))
+    register(project, *blueprints)
+    modules = ", ".join(sorted({call.partition(".")[0] for call in calls}))
     guide_test = GUIDE_TEST.format(modules=modules, calls=", ".join(calls))
     (project / "tests" / "test_guide.py").write_text(guide_test)
-    tests = [file for file in files if file.startswith("tests/")]
 
     tested = uv("run", "--quiet", "pytest", "-q", "tests/test_guide.py", *tests, cwd=project)
     uv("run", "mypy", "src", *tests, cwd=project)
-    uv("run", "ruff", "check", *files, cwd=project)
+    uv("run", "ruff", "check", "src", "migrations", *tests, cwd=project)
+    uv("run", "ruff", "format", "--check", "src", "migrations", *tests, cwd=project)
 
-    assert len(calls) >= 6
-    assert len(tests) == len(BACKENDS)
-    written = sum(len(TEST.findall((project / test).read_text())) for test in tests)
+    assert len(calls) >= 8
+    assert len(tests) == len(list((ROOT / "docs" / "working").glob("*.md"))) - 1
     assert f"{len(calls) + written} passed" in tested.output
 
 
-FUNCTION = re.compile(r"^async def (\w+)", re.MULTILINE)
+def code_of(page: Path) -> Iterator[Block]:
+    """Yield the Python of a page, unless it is the tutorial."""
+    if page.name != "extend.md":
+        yield from blocks(page.read_text(), "python")
+
+
 TEST = re.compile(r"^(?:async )?def test_", re.MULTILINE)
 
 GUIDE_TEST = """
 import pytest
-from orders import {modules}
-from orders.app import create_app
+from orders.blueprints import {modules}
 
 
 @pytest.mark.parametrize("call", [{calls}])
-async def test_call(call):
-    app = create_app()
+async def test_call(app, call):
     async with app.test_app(), app.app_context():
         assert await call()
 """
 
 
 def test_the_reference_is_up_to_date(tmp_path: Path) -> None:
-    """It says what the sources say; `make docs` writes it."""
+    """`make docs` writes it from the sources."""
     project = generate(tmp_path / "orders", features=list(FEATURES))
 
     assert reference.text(project) == reference.PAGE.read_text(), "make docs"
 
 
 def test_the_picture_shows_the_questions_of_today() -> None:
-    """Its words are those of `copier.yml`; `make pictures` takes it anew."""
+    """It has the words of `copier.yml`. `make pictures` takes it anew."""
     backends = yaml.safe_load((ROOT / "copier.yml").read_text())["backends"]
     picture = html.unescape((ROOT / "docs" / "images" / "questions.svg").read_text())
     shown = picture.replace("\N{NO-BREAK SPACE}", " ")
@@ -182,7 +172,7 @@ ALLOWED = {"200", "201", "502", "503", "504"}
 
 
 def test_the_figures_of_the_readme_are_those_of_the_last_runs() -> None:
-    """Of the drill and of `make bench`, as they have written them down."""
+    """`make drill` and `make bench` have written them down."""
     readme = (ROOT / "README.md").read_text()
     results = ROOT / "benchmarks" / "results"
     drill = json.loads((results / "drill.json").read_text())
@@ -205,13 +195,12 @@ def test_the_figures_of_the_readme_are_those_of_the_last_runs() -> None:
         f"threads: {max(threads):.0f}",
         f"{ratios['a row, service to quart']['ratio']} of plain Quart",
         f"{ratios['a row, service to fastapi']['ratio']} of FastAPI",
-        f"{len(EDITS)} kinds of edits",
     ):
         assert figure in readme
 
 
 def test_the_guides_build_as_a_site(tmp_path: Path) -> None:
-    """Each page has its place in the navigation, and no link between them is broken."""
+    """Each page is in the navigation, and every link between pages works."""
     shutil.copytree(ROOT / "docs", tmp_path / "docs")
     shutil.copy(ROOT / "zensical.toml", tmp_path)
 

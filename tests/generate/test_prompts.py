@@ -3,6 +3,7 @@
 from pathlib import Path
 
 import pexpect
+import pyte
 import pytest
 from harness import answers_of
 from terminal import CLEAR, DOWN, ENTER, SPACE, copier_copy
@@ -16,28 +17,34 @@ def terminal(tmp_path: Path) -> "pexpect.spawn[str]":
     return copier_copy(tmp_path)
 
 
+QUESTIONS = (
+    "What does it do",
+    "Which backends",
+    "What else",
+    "Where do you run CI",
+    "Which licence",
+    "Author's name",
+    "Author's e-mail",
+)
+"""What is asked after the name."""
+
+
 def test_backends_are_selected_with_the_space_bar(
     terminal: "pexpect.spawn[str]", tmp_path: Path
 ) -> None:
     """All are selected at first; what is left out is deselected."""
-    terminal.expect("What is the service called")
-    terminal.send(CLEAR + "Orders" + ENTER)
+    terminal.expect("What is the name of the service")
+    terminal.expect("Order Service")
+    terminal.send("Orders" + ENTER)
     terminal.expect("What does it do")
     terminal.send(ENTER)
-    terminal.expect(r"Which backends does it use\? \(Space selects, Enter confirms")
+    terminal.expect(r"Which backends does it use\? \(Space deselects, Enter confirms\)")
     terminal.expect("Outbound HTTP")
     terminal.send(SPACE + DOWN + SPACE + ENTER)
-    terminal.expect("What else should it contain")
-    terminal.send(ENTER)
-    for question in (
-        "continuous integration run",
-        "Under which licence",
-        "Who is its author",
-        "e-mail address",
-    ):
+    for question in QUESTIONS[2:]:
         terminal.expect(question)
         terminal.send(ENTER)
-    terminal.expect("Orders is ready, with redis, http")
+    terminal.expect("Orders is ready. Backends: redis, http")
     terminal.expect(pexpect.EOF)
     terminal.close()
 
@@ -46,25 +53,28 @@ def test_backends_are_selected_with_the_space_bar(
     assert not (tmp_path / "orders" / "alembic.ini").exists()
 
 
-def test_a_wrong_name_can_be_corrected(terminal: "pexpect.spawn[str]", tmp_path: Path) -> None:
-    """The message comes before anything else is asked."""
-    terminal.expect("What is the service called")
-    terminal.send(CLEAR + "json" + ENTER)
-    terminal.expect('would give the Python package "json"')
-    terminal.send(CLEAR + "Json Store" + ENTER)
-    for question in (
-        "What does it do",
-        "Which backends",
-        "What else",
-        "continuous",
-        "Under which",
-        "Who is its",
-    ):
-        terminal.expect(question)
-        terminal.send(ENTER)
-    terminal.expect("e-mail address")
+def test_a_wrong_name_can_be_corrected(tmp_path: Path) -> None:
+    """The message comes before anything else is asked, and can be read in a narrow terminal."""
+    terminal = copier_copy(tmp_path, columns=80)
+    screen = pyte.Screen(80, 40)
+    stream = pyte.Stream(screen)
+
+    def expect(text: str) -> None:
+        while text not in "\n".join(screen.display):
+            stream.feed(terminal.read_nonblocking(1000, timeout=60))
+
+    expect("Order Service")
     terminal.send(ENTER)
-    terminal.expect("Json Store is ready")
+    expect("Enter a name, like Order Service.")
+    terminal.send("a;b" + ENTER)
+    expect("Use A-Z, 0-9, space, dot, - or _.")
+    terminal.send(CLEAR + "json" + ENTER)
+    expect("Reserved in Python. Add a word.")
+    terminal.send(CLEAR + "Json Store" + ENTER)
+    for question in QUESTIONS:
+        expect(question)
+        terminal.send(ENTER)
+    expect("Json Store is ready")
     terminal.expect(pexpect.EOF)
     terminal.close()
 
@@ -74,7 +84,7 @@ def test_a_wrong_name_can_be_corrected(terminal: "pexpect.spawn[str]", tmp_path:
 
 def test_leaving_half_way_leaves_nothing(terminal: "pexpect.spawn[str]", tmp_path: Path) -> None:
     """Ctrl-C at a question writes no file."""
-    terminal.expect("What is the service called")
+    terminal.expect("What is the name of the service")
     terminal.send("Orders" + ENTER)
     terminal.expect("What does it do")
     terminal.sendcontrol("c")

@@ -23,29 +23,35 @@ from harness import (
     uv,
 )
 
-NAME = "A project name has 1 to 30 characters"
-TAKEN = "which is taken by Python or by a library that the service uses. Try "
-EMAIL = "An e-mail address looks like name@example.org, or stays empty."
+LETTERS = "Use A-Z, 0-9, space, dot, - or _."
+FIRST = "Start with a letter from A to Z."
+RESERVED = "Reserved in Python. Add a word."
+EMAIL = "Use a form like name@example.org."
+PLAIN = "Use one line of plain text."
 
 WRONG: list[tuple[str, object, str]] = [
-    ("project_name", "../x", NAME),
-    ("project_name", 'x"y', NAME),
-    ("project_name", "demo\n", NAME),
-    ("project_name", "", NAME),
-    ("project_name", "1st", NAME),
-    ("project_name", "Größe", NAME),
-    ("project_name", "-rf", NAME),
-    ("project_name", "x" * 300, NAME),
-    ("project_name", "class", TAKEN + '"class service"'),
-    ("project_name", "json", TAKEN + '"json service"'),
-    ("project_name", "Redis", TAKEN + '"Redis service"'),
-    ("project_name", "quart", TAKEN + '"quart service"'),
-    ("project_name", "Pydantic Settings", TAKEN + '"Pydantic Settings service"'),
-    ("description", "two\nlines", "A description is one line"),
-    ("description", "bell \a", "A description is one line"),
-    ("description", "x" * 201, "A description has 1 to 200 characters."),
-    ("description", " ", "A description has 1 to 200 characters."),
-    ("author_name", "two\nlines", "An author's name has at most 100 printable characters."),
+    ("project_name", "x/../y", LETTERS),
+    ("project_name", 'x"y', LETTERS),
+    ("project_name", "demo\n", LETTERS),
+    ("project_name", "", "Enter a name, like Order Service."),
+    ("project_name", "../x", FIRST),
+    ("project_name", "1st", FIRST),
+    ("project_name", "Größe", LETTERS),
+    ("project_name", "-rf", FIRST),
+    ("project_name", "orders-", "End with a letter or a digit."),
+    ("project_name", "x" * 300, "Use at most 30 characters."),
+    ("project_name", "class", RESERVED),
+    ("project_name", "json", RESERVED),
+    ("project_name", "Redis", RESERVED),
+    ("project_name", "quart", RESERVED),
+    ("project_name", "Pydantic Settings", RESERVED),
+    ("description", "two\nlines", PLAIN),
+    ("description", "bell \a", PLAIN),
+    ("description", "x" * 201, "Use at most 200 characters."),
+    ("description", " ", "Describe it in a few words."),
+    ("author_name", "two\nlines", PLAIN),
+    ("author_name", "x" * 101, "Use at most 100 characters."),
+    ("author_name", " x", "Remove the spaces around it."),
     ("author_email", "nobody", EMAIL),
     ("author_email", 'a"b@example.org', EMAIL),
     ("author_email", "a@example.org\n", EMAIL),
@@ -53,8 +59,8 @@ WRONG: list[tuple[str, object, str]] = [
     ("backends", "redis", "Not a YAML list: 'redis'"),
     ("features", ["magic"], "'magic' is not in"),
     ("license", "GPL", "license"),
-    ("package_name", "other", "package_name follows from project_name and cannot be set."),
-    ("project_slug", "other", "project_slug follows from project_name and cannot be set."),
+    ("package_name", "other", "package_name follows from project_name. Leave it out."),
+    ("project_slug", "other", "project_slug follows from project_name. Leave it out."),
     ("answers_format", 2, '"features" is required'),
 ]
 
@@ -67,16 +73,20 @@ def test_a_wrong_answer_is_refused_in_one_sentence(
     with pytest.raises((ValueError, TypeError)) as refused:
         generate_with(tmp_path / "project", {"backends": [], question: answer})
 
-    assert sentence in str(refused.value)
-    assert "\n" not in str(refused.value)
+    message = str(refused.value)
+    assert sentence in message
+    assert "\n" not in message
+    if message.startswith("Validation error for question"):
+        # A terminal shows one line of it.
+        assert len(message) <= 80 or question in {"package_name", "project_slug"}
     assert not (tmp_path / "project").exists()
 
 
 @pytest.mark.parametrize(
     ("answer", "sentence"),
     [
-        ("project_name=json", TAKEN),
-        ("project_name=../x", NAME),
+        ("project_name=json", RESERVED),
+        ("project_name=../x", FIRST),
         ("backends=[mysql]", "'mysql' is not in"),
         ("backends=redis", "Not a YAML list: 'redis'"),
     ],
@@ -112,6 +122,13 @@ def test_backends_are_recorded_in_one_order(tmp_path: Path) -> None:
     assert answers_of(project)["backends"] == ["mongo", "redis", "http"]
 
 
+def test_without_a_name_it_is_my_service(tmp_path: Path) -> None:
+    """With --defaults. In a terminal, the name is empty at first: see test_prompts.py."""
+    copier("copy", "--defaults", "-q", template(), "project", cwd=tmp_path)
+
+    assert answers_of(tmp_path / "project")["project_name"] == "My Service"
+
+
 def reserved_names() -> set[str]:
     """Return the names that packages of services may not have."""
     text = (ROOT / "includes" / "names.jinja").read_text()
@@ -133,15 +150,44 @@ def test_a_copy_says_what_comes_next(tmp_path: Path) -> None:
         cwd=tmp_path,
     )
 
+    message = outcome.output[outcome.output.index("My Service is ready") :]
     for words in (
-        "redis, http",
-        "uv run -m dev",
-        "uv run pytest",
-        "Commit first",
+        "Backends: redis, http.",
+        "uv run -m dev ",
+        "uv run pytest ",
+        "Commit before you change anything",
         "uv lock && git init",
     ):
-        assert words in outcome.output
-    assert "postgres" not in outcome.output
+        assert words in message
+    assert "postgres" not in message
+    assert max(map(len, message.splitlines())) <= 80
+
+
+def test_a_template_in_a_folder_is_warned_of(tmp_path: Path) -> None:
+    """Others cannot update from a folder of this machine; they can from an address."""
+    warning = "Colleagues, CI and Renovate cannot update from there."
+    folder, address = str(template()), f"git+file://{template()}"
+
+    from_folder = copier("copy", "--defaults", folder, "a", cwd=tmp_path)
+    from_address = copier("copy", "--defaults", address, "b", cwd=tmp_path)
+
+    assert f"\n{folder}\n{warning}" in from_folder.output
+    assert "Set _src_path in\n.copier-answers.yml to the git address" in from_folder.output
+    assert "cannot update" not in from_address.output
+
+
+def test_the_recorded_folder_can_become_an_address(tmp_path: Path) -> None:
+    """As the warning says; then an update comes from there."""
+    project = generate(tmp_path / "orders", ["redis"], commit=True)
+    answers = project / ".copier-answers.yml"
+    address = f"git+file://{template()}"
+    answers.write_text(answers.read_text().replace(str(template()), address))
+    commit_all(project)
+
+    copier("update", "--defaults", "-d", "backends=[http]", cwd=project)
+
+    assert answers_of(project)["_src_path"] == address
+    assert (project / "src" / "orders" / "backends" / "http.py").exists()
 
 
 def test_no_trust_is_needed() -> None:

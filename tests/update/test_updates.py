@@ -82,7 +82,7 @@ OTHERS: list[Change] = [
     ({"ci": "gitlab"}, {"ci": "none"}),
     ({"ci": "none"}, {"ci": "github"}),
     ({"features": ["examples", "tracing"]}, {"features": ["examples"]}),
-    ({"features": ["examples", "openapi"]}, {"features": ["examples"]}),
+    ({"features": ["container", "tracing"]}, {"features": ["examples", "tracing"]}),
     ({}, {"license": "Apache-2.0"}),
     ({"license": "Proprietary"}, {"license": "BSD-3-Clause"}),
     ({}, {"author_name": "Zoë", "author_email": "zoe@example.org"}),

@@ -115,7 +115,7 @@ def test_an_interrupted_update_is_undone(how: signal.Signals, workbench: Path) -
     project = generate(workbench / "orders", ["redis"], commit=True)
     edit(project, ["a blueprint", "a section", "a deletion"])
     before = files_of(project)
-    begun = project / "alembic.ini"
+    begun = project / "dev" / "postgres.py"
     cut_short = 0
     changed: set[bool] = set()
     for moment in (None, 0.0, 0.05, 0.2):

@@ -1,0 +1,88 @@
+"""The README of a service: its code does what it says, where it says to put it."""
+
+import re
+from pathlib import Path
+
+import pytest
+from harness import FEATURES, generate, uv
+from snippets import FUNCTION, blocks, register
+
+CALLS = {
+    "customer_name": ("'ada@example.org'", "'Ada'"),
+    "customer": ("'ada@example.org'", "None"),
+    "load_rate": ("", "1.1"),
+    "rate": ("", "1.1"),
+    "weather": ("'São Paulo'", "result | {'city': 'São Paulo'}"),
+    "total": ("[1, 2]", "3"),
+}
+"""The arguments of each function, and its result."""
+
+TRY_IT = """
+import inspect
+
+import pytest
+from quart import Quart
+
+from orders.backends import postgres
+from orders.blueprints import {modules}
+
+
+@pytest.mark.parametrize("number", range({number}))
+async def test_function(app: Quart, number: int) -> None:
+    calls = [{calls}]
+    async with app.test_app(), app.app_context():
+        await postgres.pool().execute(
+            "INSERT INTO customers VALUES ('ada@example.org', 'Ada') ON CONFLICT DO NOTHING"
+        )
+        call, check = calls[number]
+        result = call()
+        assert check(await result if inspect.isawaitable(result) else result)
+"""
+
+
+@pytest.mark.slow
+def test_the_code_in_the_readme_works(tmp_path: Path) -> None:
+    """An endpoint, its test, a migration and every client, as a user would copy them."""
+    project = generate(tmp_path / "orders", features=list(FEATURES))
+    uv("sync", "--quiet", cwd=project)
+    readme = (project / "README.md").read_text()
+    apply_migration(project, readme)
+    endpoint, test, *modules = [block.text for block in blocks(readme, "python")]
+    package = project / "src" / "orders" / "blueprints"
+    tests = project / "tests" / "blueprints"
+    (package / "greetings.py").write_text(endpoint)
+    (tests / "test_greetings.py").write_text(test)
+    register(project, "greetings")
+    calls = []
+    for number, text in enumerate(modules):
+        (package / f"readme_{number}.py").write_text(text)
+        for name in FUNCTION.findall(text):
+            arguments, expected = CALLS[name]
+            call = f"lambda: readme_{number}.{name}({arguments})"
+            calls.append(f"({call}, lambda result: result == {expected})")
+    imported = ", ".join(f"readme_{number}" for number in range(len(modules)))
+    (tests / "test_readme.py").write_text(
+        TRY_IT.format(modules=imported, number=len(calls), calls=", ".join(calls))
+    )
+
+    ours = ("tests/blueprints/test_greetings.py", "tests/blueprints/test_readme.py")
+    tested = uv("run", "pytest", "-q", *ours, cwd=project)
+    uv("run", "mypy", "src", ours[0], cwd=project)
+    uv("run", "ruff", "check", "src", ours[0], "migrations", cwd=project)
+    uv("run", "ruff", "format", "--check", "src", ours[0], "migrations", cwd=project)
+
+    assert f"{len(calls) + 1} passed" in tested.output
+    assert len(calls) == len(CALLS)
+
+
+def apply_migration(project: Path, readme: str) -> None:
+    """Begin the migration with the README's command, and write its SQL into it."""
+    command = re.search(r"`uv run (alembic revision -m) \"(.*?)\"`", readme)
+    assert command is not None
+    uv("run", *command[1].split(), command[2], "--rev-id", "0002", cwd=project)
+    (migration,) = (project / "migrations" / "versions").glob("0002_*.py")
+    text = migration.read_text()
+    for sql in re.findall(r"`((?:CREATE|DROP) .*?)`", readme):
+        text = re.sub(r"TODO: .*", sql, text, count=1)
+    migration.write_text(text)
+    assert "TODO" not in text
