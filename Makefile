@@ -3,58 +3,60 @@
 PYTHON ?= python3
 VENV := .venv
 READY := $(VENV)/.ready
-# One more than most machines of CI have cores: tests often wait.
+# One more than most CI machines have cores: tests often wait.
 JOBS ?= 3
 
-.PHONY: demo check test drill bench quart-suite docs pictures lint clean
+# Modules in these two folders import each other by name.
+RUN := PYTHONPATH=tests:tools $(VENV)/bin/python -m
 
-# Generates a service with all backends and runs it; DIR=folder says where to,
-# CHECK=1 asks it a few questions instead, prints the answers and stops it.
+.PHONY: demo check test drill bench docs pictures lint clean
+
+# Generate a service with all backends and run it. DIR=folder: where. CHECK=1: ask it a few questions
+# in place of that, print the answers and stop.
 demo: $(READY)
-	$(VENV)/bin/python demo.py $(if $(DIR),--dir "$(DIR)") $(if $(CHECK),--check)
+	$(VENV)/bin/python tools/demo.py $(if $(DIR),--dir "$(DIR)") $(if $(CHECK),--check)
 
 # The quick tier, for the edit loop.
 check: $(READY) lint
+	@$(RUN) sizes
 	$(VENV)/bin/pytest -n $(JOBS) -m "not slow"
 
 # Everything but the drill.
 test: $(READY) lint
 	$(VENV)/bin/pytest -n $(JOBS) -m "not alone"
 
-# A service under load while its backends are killed and frozen; for a machine that does nothing else.
+# A service under load while its backends are killed, frozen and misconfigured. It measures times:
+# run nothing else beside it. WRITE=1 keeps the results in benchmarks/results/.
 drill: $(READY)
-	$(VENV)/bin/pytest -m alone
+	$(if $(WRITE),$(RUN) drill --write,$(VENV)/bin/pytest -m alone)
 
-# The service beside others; for a machine that does nothing else. QUICK=1 runs a part of it.
+# The service beside others. Run nothing else beside it. QUICK=1: a part of it. AGAINST=commit: the
+# service beside the one that the template generated at that commit.
 bench: $(READY)
-	$(VENV)/bin/python -m benchmarks $(if $(QUICK),--quick)
+	$(RUN) $(if $(AGAINST),benchmarks.compare "$(AGAINST)",benchmarks $(if $(QUICK),--quick))
 
-# Quart's own tests with the connection class of a service, on both versions; REPOSITORY=folder takes
-# the tests from a clone, COMMIT= from a commit of it.
-quart-suite: $(READY)
-	$(VENV)/bin/python -m benchmarks.quart_suite $(REPOSITORY) $(COMMIT)
-
-# The guide as a site, in site/, with its reference made anew; a broken link is an error.
+# The guide as a site, in site/, with a new reference. A broken link is an error.
 docs: $(READY)
-	PYTHONPATH=tests $(VENV)/bin/python -m reference --write
+	$(RUN) reference --write
 	$(VENV)/bin/zensical build --clean --strict
 
-# The README's pictures, from a real session; it needs Chromium.
+# The README's pictures, from a real session. It needs Chromium.
 pictures: $(READY)
-	PYTHONPATH=tests $(VENV)/bin/python -m pictures
+	$(RUN) pictures
 
 lint: $(READY)
 	$(VENV)/bin/ruff check
 	$(VENV)/bin/ruff format --check
 	$(VENV)/bin/mypy
+	@$(RUN) lint_template
 
 clean:
 	rm -rf $(VENV) .cache demo-service site
 
 $(READY): pyproject.toml
-	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "make: Python 3.11 or newer is needed; say which with PYTHON=")'
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "make: Python 3.11 or newer is needed; name it with PYTHON=")'
 	@test -x $(VENV)/bin/uv || $(PYTHON) -m venv $(VENV) || \
-	  { echo "make: $(PYTHON) cannot make a virtual environment; on Debian: apt-get install python3-venv" >&2; exit 1; }
+	  { echo "make: $(PYTHON) has no venv module; on Debian: apt-get install python3-venv" >&2; exit 1; }
 	@test -x $(VENV)/bin/uv || $(VENV)/bin/python -m pip install --quiet --disable-pip-version-check uv
 	@UV_PROJECT_ENVIRONMENT=$(VENV) $(VENV)/bin/uv sync --quiet --inexact --no-install-project --python $(VENV)/bin/python
 	@touch $(READY)

@@ -22,16 +22,15 @@ from pathlib import Path
 from statistics import median
 from typing import Any
 
+from harness import generate, uv
+from running import free_port
+
 from benchmarks import plots
 from benchmarks.load import Sample, load, wait
 from benchmarks.making import making
 
 HERE = Path(__file__).resolve().parent
 ROOT = HERE.parent
-sys.path.insert(0, str(ROOT / "tests"))
-
-from harness import generate, uv  # noqa: E402 - the tests' folder is no package
-from running import free_port  # noqa: E402
 
 EXTRA = ["fastapi", "flask", "gunicorn", "hypercorn", "psycopg2-binary", "requests"]
 
@@ -39,10 +38,10 @@ UVICORN = "uvicorn --log-level warning --no-access-log --http httptools --loop u
 GUNICORN = "gunicorn --log-level warning -k gthread -w 1 --threads {threads} -b 127.0.0.1:{port}"
 
 SERVICE = (
-    "uvicorn --factory orders.app:create_app --host 127.0.0.1 --port {port}"
+    "uvicorn --factory contenders.service:create_app --host 127.0.0.1 --port {port}"
     " --timeout-graceful-shutdown 10 --no-access-log --no-server-header"
 )
-"""As the README of a service says."""
+"""The command in the README of a service, with endpoints for the benchmark."""
 
 CONTENDERS = {
     "service": SERVICE,
@@ -125,20 +124,8 @@ def main() -> int:
 
 
 def prepare(folder: Path) -> Path:
-    """Generate the service, give it the endpoints, and install it with the others' packages."""
+    """Generate the service, and install it with the packages of the others."""
     project = generate(folder / "orders")
-    source = project / "src" / "orders"
-    (source / "bench.py").write_text((HERE / "contenders" / "service.py").read_text())
-    app = source / "app.py"
-    marked = "    # Register your blueprints here.\n"
-    text = app.read_text()
-    assert marked in text
-    text = text.replace(marked, marked + "    app.register_blueprint(bench.blueprint)\n")
-    app.write_text(
-        re.sub(
-            r"^from orders import ", "from orders import bench, ", text, count=1, flags=re.MULTILINE
-        )
-    )
     uv("sync", "--quiet", cwd=project)
     python = project / ".venv" / "bin" / "python"
     uv("pip", "install", "--quiet", "--python", python, *EXTRA, cwd=project)

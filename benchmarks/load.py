@@ -32,16 +32,15 @@ class Sample:
         return {name: round(value, 5) for name, value in asdict(self).items()}
 
 
-def load(url: str, connections: int, seconds: float, pid: int) -> Sample:
-    """Ask a URL on some connections for some seconds, from a core of its own.
+def load(url: str, connections: int, seconds: float, pid: int, body: str = "") -> Sample:
+    """Request a URL on some connections for some seconds, from a core of its own.
 
-    With wrk where it is installed (`apt-get install wrk`), or else with a client in Python, which
-    is slower itself: its figures for fast endpoints are lower, and not to be compared with wrk's.
+    body: JSON to post. It uses wrk where that is installed (`apt-get install wrk`), or else a
+    client in Python. That client is slower, so compare its figures only with each other.
     """
     before = cpu(pid)
-    command = (
-        wrk(url, connections, seconds) if shutil.which("wrk") else slow(url, connections, seconds)
-    )
+    client = wrk if shutil.which("wrk") else slow
+    command = client(url, connections, seconds, body)
     done = subprocess.run(
         ["taskset", "-c", "1", *command],
         check=True,
@@ -66,18 +65,29 @@ def load(url: str, connections: int, seconds: float, pid: int) -> Sample:
     )
 
 
-def wrk(url: str, connections: int, seconds: float) -> list[str]:
+def wrk(url: str, connections: int, seconds: float, body: str) -> list[str]:
     """Return the command line of wrk."""
+    script = ("--script", str(Path(__file__).with_name("post.lua"))) if body else ()
+    data = ("--", body) if body else ()
     return [
         *("wrk", "--threads", "1", "--connections", str(connections)),
-        *("--duration", f"{max(1, round(seconds))}s", "--timeout", "10s", "--latency", url),
+        *(
+            "--duration",
+            f"{max(1, round(seconds))}s",
+            "--timeout",
+            "10s",
+            "--latency",
+            *script,
+            url,
+            *data,
+        ),
     ]
 
 
-def slow(url: str, connections: int, seconds: float) -> list[str]:
+def slow(url: str, connections: int, seconds: float, body: str) -> list[str]:
     """Return the command line of the client in Python, which prints as wrk does."""
     client = Path(__file__).with_name("client.py")
-    return [sys.executable, str(client), url, str(connections), str(seconds)]
+    return [sys.executable, str(client), url, str(connections), str(seconds), body]
 
 
 def in_seconds(text: str) -> float:

@@ -12,8 +12,6 @@ import time
 from pathlib import Path
 from statistics import median
 
-sys.path.insert(0, str(Path(__file__).resolve().parent.parent / "tests"))
-
 from harness import GIT, clean_environment, commit_all, generate, template
 
 QUESTIONS = """\
