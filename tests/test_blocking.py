@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import pytest
-from harness import BACKENDS, generate, name_of, run, uv
+from harness import BACKENDS, generate, name_of, register, run, uv
 from ruff import find_ruff_bin  # type: ignore[import-untyped]
 from running import ask, dev, free_port, wait_for
 
@@ -16,7 +16,7 @@ BLOCKING = {
         "import subprocess": "asyncio.create_subprocess_exec()",
         "from subprocess import run": "asyncio.create_subprocess_exec()",
         "import os; os.system('true')": "asyncio.create_subprocess_exec()",
-        "import socket; socket.create_connection(('a', 1))": "asyncio.open_connection()",
+        "import socket; socket.getaddrinfo('a', 1)": "asyncio.get_running_loop().getaddrinfo()",
         "import requests": "",
         "import urllib.request": "",
         "from urllib import request": "",
@@ -28,20 +28,23 @@ BLOCKING = {
         "import psycopg2": "postgres.pool()",
         "from psycopg2.extras import RealDictCursor": "postgres.pool()",
         "import psycopg": "postgres.pool()",
+        "import pg8000.dbapi": "postgres.pool()",
         "from sqlalchemy import create_engine": "postgres.pool()",
     },
     "mongo": {
         "from pymongo import MongoClient": "mongo.database()",
         "import pymongo; pymongo.MongoClient()": "mongo.database()",
         "from pymongo.mongo_client import MongoClient": "mongo.database()",
-        "import motor.motor_asyncio": "mongo.database()",
+        "from pymongo.synchronous.database import Database": "mongo.database()",
+        "import mongoengine": "mongo.database()",
     },
     "redis": {
         "import redis; redis.Redis()": "redis.client()",
         "from redis import Redis": "redis.client()",
         "from redis import StrictRedis": "redis.client()",
         "from redis.client import Redis": "redis.client()",
-        "import aioredis": "redis.client()",
+        "from redis import from_url": "redis.client()",
+        "import valkey": "redis.client()",
     },
     "http": {"import requests": "http.session()", "import urllib.request": "http.session()"},
 }
@@ -89,7 +92,6 @@ OFFENCES = {
     "pymongo": "pymongo.MongoClient(MONGO).db.things.find_one()",
     "redis": "redis.Redis.from_url(REDIS).get('key')",
     "acquires": "LOCK.acquire(timeout=0.01)",
-    "enters": "enter(LOCK)",
     "swallows": "swallow(time.sleep)",
     "spawns": "await asyncio.create_task(late())",
 }
@@ -109,10 +111,6 @@ LOCK.acquire()
 def nap():
     time.sleep(0.01)  # named: sleeps_below
 
-def enter(lock):
-    with lock:  # named: enters
-        pass
-
 def swallow(function):
     try:
         function(0)  # named: swallows
@@ -123,15 +121,20 @@ async def late():
     time.sleep(0)  # named: spawns
 """
 
-OWN_LINE = {"sleeps_below", "enters", "swallows", "spawns"}
+OWN_LINE = {"sleeps_below", "swallows", "spawns"}
 """Those of which a line further down is to be named."""
 
 TESTS = """
+from importlib import import_module
+
 import pytest
-from orders import offences
+
+@pytest.fixture
+def offences(app):
+    return import_module("orders.offences")
 
 @pytest.mark.parametrize("name", {names})
-async def test_offence(name, app):
+async def test_offence(name, app, offences):
     app.add_url_rule("/offence", view_func=getattr(offences, f"handle_{{name}}"))
     async with app.test_app():
         await app.test_client().get("/offence")
@@ -195,10 +198,8 @@ async def busy():
 def test_development_logs_what_blocks(tmp_path: Path) -> None:
     """For how long, and by which line; a call into C that lets no other thread run included."""
     project = generate(tmp_path / "orders", [], features=[])
-    (project / "src" / "orders" / "slow.py").write_text(WATCHED)
-    app = project / "src" / "orders" / "app.py"
-    register = "app.register_blueprint(__import__('orders.slow').slow.blueprint)"
-    app.write_text(app.read_text().replace("# Register your blueprints here.", register))
+    (project / "src" / "orders" / "blueprints" / "slow.py").write_text(WATCHED)
+    register(project, "slow")
     uv("sync", "--quiet", cwd=project)
     port = free_port()
 

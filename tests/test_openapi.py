@@ -1,4 +1,4 @@
-"""The feature `openapi`: a service does what its description says, whatever it is asked."""
+"""A service does what its OpenAPI document says, whatever a client sends."""
 
 import re
 from pathlib import Path
@@ -9,14 +9,20 @@ from running import ask, dev, free_port, wait_for
 
 SCHEMATHESIS = "schemathesis~=4.32"
 
+CONFIG = """
+[generation]
+allow-extra-parameters = false
+"""
+"""Unknown parameters in a query string are ignored, and schemathesis must not expect a 4xx."""
+
 pytestmark = pytest.mark.slow
 
 
 @pytest.mark.parametrize(
     ("backends", "features"),
     [
-        pytest.param([], ["openapi"], id="none-without-examples"),
-        pytest.param(list(BACKENDS), ["examples", "openapi"], id=name_of(BACKENDS)),
+        pytest.param([], [], id="none-without-examples"),
+        pytest.param(list(BACKENDS), ["examples"], id=name_of(BACKENDS)),
     ],
 )
 def test_a_service_does_what_its_description_says(
@@ -25,6 +31,7 @@ def test_a_service_does_what_its_description_says(
     """No 5xx, no status and no content that is not described: all checks of schemathesis."""
     project = generate(tmp_path / "orders", backends, features=features)
     uv("sync", "--quiet", cwd=project)
+    (tmp_path / "schemathesis.toml").write_text(CONFIG)
     port = free_port()
     # What is logged is not read, and must not fill the pipe.
     with dev(project, "--port", str(port), LOG_LEVEL="ERROR"):

@@ -1,17 +1,16 @@
-"""The welcome page: in a real browser where there is one, and by its source everywhere."""
+"""The welcome page and the documentation: by source, and in a browser if there is one."""
 
 import re
 import sys
+from collections.abc import Sequence
 from html.parser import HTMLParser
 from pathlib import Path
 
 import pytest
-from harness import generate, run, uv
+from harness import BACKENDS, ROOT, generate, name_of, run, uv
+from jinja2 import Template
 from running import BROWSERS, ask, dev, find_browser, free_port, wait_for
 from uv import find_uv_bin
-
-STATIC = Path("src/orders/examples/static")
-PAGE = Path("src/orders/examples/templates/welcome.html")
 
 
 class Outline(HTMLParser):
@@ -32,60 +31,42 @@ class Outline(HTMLParser):
         return [attributes for tag, attributes in self.elements if tag in tags]
 
 
-def test_the_page_says_what_its_parts_are(tmp_path: Path) -> None:
-    """Language, title, landmarks, headings in order, headers of the table, a live region."""
-    page = Outline((generate(tmp_path / "orders") / PAGE).read_text())
+def page_of(project: Path, backends: Sequence[str]) -> Outline:
+    """Return the welcome page of a project, with these backends and the nonce `once`."""
+    source = (project / "src/orders/blueprints/examples.py").read_text()
+    template = re.search(r'^PAGE = """\\\n(.*?)^"""$', source, re.DOTALL | re.MULTILINE)
+    assert template
+    report = {name: {"status": "ok", "latency_ms": 1.5} for name in backends}
+    return Outline(Template(template[1], autoescape=True).render(backends=report, nonce="once"))
+
+
+@pytest.mark.parametrize("backends", [[], list(BACKENDS)], ids=name_of)
+def test_the_page_says_what_its_parts_are(backends: list[str], tmp_path: Path) -> None:
+    """Language, title, landmark, heading, backends; its code has a nonce and is part of it."""
+    page = page_of(generate(tmp_path / "orders", backends), backends)
 
     (html,) = page.all("html")
-    headings = [tag for tag, _ in page.elements if re.fullmatch(r"h\d", tag)]
-    identifiers = [each["id"] for _, each in page.elements if "id" in each]
-    labels = [each["aria-labelledby"] for each in page.all("section", "table")]
+    links = [str(each["href"]) for each in page.all("a")]
     assert html["lang"] == "en"
-    assert [len(page.all(tag)) for tag in ("title", "main", "header", "table")] == [1] * 4
+    assert [len(page.all(tag)) for tag in ("title", "main", "h1")] == [1] * 3
     assert "width=device-width" in str(page.all("meta"))
-    assert headings == ["h1", "h2", "h2", "h2"]
-    assert all(each.get("scope") in {"col", "row"} for each in page.all("th"))
-    assert len(set(identifiers)) == len(identifiers)
-    assert set(labels) <= set(identifiers)
-    assert [each["role"] for each in page.all("p") if "role" in each] == ["status"]
-    assert all("style" not in each and "onclick" not in each for _, each in page.elements)
-
-
-@pytest.mark.parametrize("scheme", ["light", "dark"])
-def test_colours_can_be_told_apart(scheme: str, tmp_path: Path) -> None:
-    """WCAG 2.2, level AA: 4.5 to 1 for text, 3 to 1 for signs."""
-    css = (generate(tmp_path / "orders") / STATIC / "welcome.css").read_text()
-    light, dark = re.findall(r":root \{(.*?)\}", css, re.DOTALL)
-    colours = dict(re.findall(r"--(\w+): (#\w{6});", light))
-    if scheme == "dark":
-        colours |= dict(re.findall(r"--(\w+): (#\w{6});", dark))
-
-    assert len(colours) == 8
-    for behind in ("background", "surface"):
-        for text in ("text", "quiet", "accent"):
-            assert contrast(colours[text], colours[behind]) >= 4.5, (text, behind)
-        for sign in ("good", "bad"):
-            assert contrast(colours[sign], colours[behind]) >= 3, (sign, behind)
-
-
-def contrast(one: str, other: str) -> float:
-    """Return the ratio of the luminances of two colours, such as #ffffff."""
-    brighter, darker = sorted((luminance(one), luminance(other)), reverse=True)
-    return (brighter + 0.05) / (darker + 0.05)
-
-
-def luminance(colour: str) -> float:
-    """Return how bright a colour is, from 0 to 1, as WCAG defines it."""
-    parts = (int(colour[start : start + 2], 16) / 255 for start in (1, 3, 5))
-    linear = (
-        part / 12.92 if part <= 0.04045 else ((part + 0.055) / 1.055) ** 2.4 for part in parts
-    )
-    return sum(share * part for share, part in zip((0.2126, 0.7152, 0.0722), linear, strict=True))
+    assert {"name": "color-scheme", "content": "light dark"} in page.all("meta")
+    assert [each["data-backend"] for each in page.all("li") if "data-backend" in each] == backends
+    assert links[:2] == ["docs", "health/ready"]
+    # Relative, for services behind a path prefix.
+    assert not [link for link in links if link.startswith("/") or ":" in link]
+    assert page.all("style") == [{"nonce": "once"}]
+    assert page.all("script") == ([{"nonce": "once"}] if backends else [])
+    assert page.all("link") == [{"rel": "icon", "href": "data:,"}]
+    assert not page.all("img", "iframe")
+    assert not [
+        name for _, each in page.elements for name in each if name == "style" or name[:2] == "on"
+    ]
 
 
 @pytest.mark.slow
-def test_the_page_in_a_browser(tmp_path: Path) -> None:
-    """Light and dark, on desktop and phone; `browser.py` says what is looked at."""
+def test_the_pages_in_a_browser(tmp_path: Path) -> None:
+    """Light and dark, on desktop and phone; `tools/browser.py` says what is looked at."""
     browser = find_browser()
     if browser is None:
         pytest.skip(f"none of these browsers is installed: {', '.join(BROWSERS)}")
@@ -97,15 +78,14 @@ def test_the_page_in_a_browser(tmp_path: Path) -> None:
         run(
             *(find_uv_bin(), "run", "--quiet", "--no-project", "--python", sys.executable),
             *("--with", "playwright>=1.65", "--with", "axe-playwright-python>=0.1.8"),
-            *("python", Path(__file__).parent / "browser.py"),
+            *("python", ROOT / "tools" / "browser.py"),
             *(browser, f"http://127.0.0.1:{port}/", tmp_path),
             cwd=tmp_path,
         )
 
-    pictures = sorted(path.name for path in tmp_path.glob("*.png"))
-    assert pictures == [
-        "dark-desktop.png",
-        "dark-phone.png",
-        "light-desktop.png",
-        "light-phone.png",
-    ]
+    assert {path.stem for path in tmp_path.glob("*.png")} == {
+        f"{page}-{scheme}-{size}"
+        for page in ("welcome", "docs")
+        for scheme in ("light", "dark")
+        for size in ("desktop", "phone")
+    }

@@ -12,7 +12,6 @@ import sys
 import threading
 import time
 from collections.abc import AsyncGenerator, Callable
-from pathlib import Path
 from pkgutil import resolve_name
 from time import perf_counter
 from traceback import walk_stack
@@ -20,9 +19,9 @@ from traceback import walk_stack
 import structlog
 from quart import Quart
 
-from . import SERVICE, follow
+from . import PROJECT, SERVICE, follow
 
-SOURCE = str(Path(__file__).resolve().parent.parent / "src")
+SOURCE = str(PROJECT / "src")
 
 EVERY = 0.02
 """Seconds between two questions."""

@@ -49,7 +49,7 @@ def app(app: Quart) -> Quart:
     @validate_response(Thing, 200)
     @validate_response(Thing, 202)
     async def answer(status: int) -> Any:
-        return {"id": "no number"} if status == 200 else (Thing(id=1, name="a"), status)
+        return {"id": "no number"} if status == 200 else (Thing(id=1, name="a", size=1), status)
 
     class Thing2(BaseModel):
         other: str

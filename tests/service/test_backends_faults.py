@@ -125,7 +125,7 @@ async def test_a_frozen_server_is_given_up_in_time(
                 assert unaffected.seconds < TIMEOUT / 2, "the event loop must stay free"
                 for affected in [await waiting, await service.ask("/affected")]:
                     assert affected.status in FAILED
-                    assert affected.seconds < TIMEOUT + 0.5
+                    assert affected.seconds < TIMEOUT + 1
             finally:
                 await asyncio.to_thread(server.thaw)
             assert await service.seconds_until_recovered() < 2

@@ -37,7 +37,7 @@ def app() -> Quart:
 
 async def report_of(app: Quart, requires: str) -> tuple[int, dict[str, Any]]:
     """Return the status and the report of a service whose database is `works`."""
-    settings = ServiceSettings(readiness_timeout=0.05, readiness_requires=requires)
+    settings = ServiceSettings(readiness_timeout=0.3, readiness_requires=requires)
     health.init_app(app, settings, PINGS, frozenset({"works"}))
     response = await app.test_client().get("/health/ready")
     return response.status_code, await response.get_json()

@@ -11,7 +11,7 @@ from aiohttp import web
 from aiohttp.test_utils import TestServer as Server
 from orders.backends import http
 from orders.core.settings import InvalidSettings
-from quart import Quart
+from quart import Quart, request
 from werkzeug.exceptions import NotFound
 
 from .load import assert_fair, served_under_load
@@ -119,9 +119,7 @@ async def app(upstream: Upstream, create_app: CreateApp) -> AsyncIterator[Quart]
     app = create_app()
 
     @app.route("/json", methods=["GET", "POST", "PUT"])
-    async def call() -> object:
-        from quart import request
-
+    async def call() -> str:
         async with http.session().request(request.method, "thing") as response:
             response.raise_for_status()
             return json.dumps(await response.json())
@@ -146,8 +144,10 @@ async def app(upstream: Upstream, create_app: CreateApp) -> AsyncIterator[Quart]
 
 
 async def status_of(app: Quart, path: str = "/json", method: str = "GET") -> int:
-    response = await app.test_client().open(path, method=method)
-    return response.status_code
+    client = app.test_client()
+    response = await getattr(client, method.lower())(path)
+    status: int = response.status_code
+    return status
 
 
 async def test_a_relative_url_is_below_the_upstreams(app: Quart, upstream: Upstream) -> None:

@@ -35,6 +35,11 @@ async def busy():
     await websocket.accept()
     await asyncio.sleep(60)
 
+@app.get("/bound")
+async def bound():
+    structlog.contextvars.bind_contextvars(customer=1)
+    return "bound"
+
 @app.post("/length")
 async def length():
     return str(len(await request.get_data()))
@@ -152,6 +157,7 @@ def test_headers_without_end_are_refused(serve: Callable[..., Process]) -> None:
         answer = receive(connection)
     assert answer.startswith(b"HTTP/1.1 431 ")
     assert process.ask("/health/live", X="x" * 9000)[0] == 200
+    assert process.ask("/health/live", X="x" * 11_000)[0] == 431
     assert "Traceback" not in process.text()
 
 
@@ -199,6 +205,21 @@ def test_slow_clients_lose_their_connection(serve: Callable[..., Process]) -> No
     assert [answer.partition(b"\r\n")[0] for answer in answers[:2]] == [b"", b""]
     assert answers[2] == b"" or answers[2].startswith((b"HTTP/1.1 504", b"HTTP/1.1 408"))
     assert process.ask("/health/live")[0] == 200
+
+
+def test_pipelined_requests_have_their_own_context(serve: Callable[..., Process]) -> None:
+    """uvicorn begins the second one in the context of the first one."""
+    process = serve(ENDPOINTS)
+    with socket.create_connection((HOST, process.port)) as connection:
+        request = b"GET /%s HTTP/1.1\r\nHost: a\r\nConnection: %s\r\n\r\n"
+        connection.sendall(request % (b"bound", b"keep-alive") + request % (b"health/live", b"close"))
+        assert receive(connection).count(b"HTTP/1.1 200 ") == 2
+
+    wait_until(lambda: len(process.log("request")) == 2)
+    first, second = process.log("request")
+    assert (first["route"], second["route"]) == ("/bound", "/health/live")
+    assert first["request_id"] != second["request_id"]
+    assert "customer" not in second
 
 
 def test_pages_work_behind_a_prefix(serve: Callable[..., Process]) -> None:

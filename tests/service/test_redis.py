@@ -27,6 +27,10 @@ async def small_app(create_app: CreateApp, monkeypatch: pytest.MonkeyPatch) -> A
         yield app
 
 
+async def execute(*command: Any) -> Any:
+    return await redis.client().execute_command(*command)  # type: ignore[no-untyped-call]
+
+
 async def wait(seconds: float) -> None:
     """Keep a connection busy."""
     assert await redis.client().blpop(["nothing"], timeout=seconds) is None
@@ -132,7 +136,7 @@ async def test_an_error_of_the_command_is_no_failure_of_the_backend(app: Quart) 
     async with app.test_app(), app.app_context():
         assert (await app.test_client().get("/wrong")).status_code == 500
         with pytest.raises(ResponseError, match="unknown command"):
-            await redis.client().execute_command("NONSENSE")
+            await execute("NONSENSE")
 
 
 OUT_OF_RANGE: dict[str, tuple[Any, ...]] = {
@@ -150,7 +154,7 @@ async def test_a_value_that_is_out_of_range_is_a_422(name: str, app: Quart) -> N
     async def command() -> str:
         await redis.client().set("largest", 2**63 - 1)
         await redis.client().set("number", 1)
-        return str(await redis.client().execute_command(*OUT_OF_RANGE[name]))
+        return str(await execute(*OUT_OF_RANGE[name]))
 
     async with app.test_app():
         response = await app.test_client().get("/command")

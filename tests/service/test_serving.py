@@ -181,10 +181,24 @@ async def test_without_a_body_it_is_empty(app: Quart) -> None:
     assert await response.get_data(as_text=True) == "0"
 
 
+async def test_a_response_of_a_hook_has_the_route(
+    app: Quart, client: Client, logged: Logged
+) -> None:
+    @app.before_request
+    async def refuse() -> tuple[str, int]:
+        return "Log in.", 401
+
+    response = await client.get("/health/live")
+
+    assert response.status_code == 401
+    (line,) = await logged()
+    assert (line["route"], line["status"]) == ("/health/live", 401)
+
+
 async def test_text_that_is_not_utf8_is_a_400(app: Quart, client: Client) -> None:
     @app.post("/text")
     async def text() -> str:
-        return await request.get_data(as_text=True)
+        return str(await request.get_data(as_text=True))
 
     assert (await client.post("/text", data="Zoë".encode())).status_code == 200
     refused = await client.post("/text", data=b"\xff")

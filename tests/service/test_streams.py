@@ -15,7 +15,9 @@ Logged = Callable[[], Awaitable[Lines]]
 
 
 @pytest.fixture
-def app(create_app: Callable[[], Quart], monkeypatch: pytest.MonkeyPatch) -> Quart:
+def app(
+    create_app: Callable[[], Quart], monkeypatch: pytest.MonkeyPatch, closed: list[str]
+) -> Quart:
     """Return an app with WebSockets and streams, which may be open for a short time only."""
     monkeypatch.setenv("TRUSTED_HOSTS", "good.example")
     monkeypatch.setenv("STREAM_TIMEOUT", "0.2")
@@ -23,8 +25,11 @@ def app(create_app: Callable[[], Quart], monkeypatch: pytest.MonkeyPatch) -> Qua
 
     @app.websocket("/echo")
     async def echo() -> None:
-        while True:
-            await websocket.send(await websocket.receive())
+        try:
+            while True:
+                await websocket.send(await websocket.receive())
+        finally:
+            closed.append("/echo")
 
     @app.websocket("/once")
     async def once() -> None:
@@ -43,15 +48,24 @@ def app(create_app: Callable[[], Quart], monkeypatch: pytest.MonkeyPatch) -> Qua
     @app.get("/stream/<kind>")
     async def stream(kind: str) -> Response:
         async def parts() -> AsyncIterator[bytes]:
-            yield b"one\n"
-            if kind == "broken":
-                raise RuntimeError("password=secret")
-            await asyncio.sleep(60 if kind == "endless" else 0.05)
-            yield b"two\n"
+            try:
+                yield b"one\n"
+                if kind == "broken":
+                    raise RuntimeError("password=secret")
+                await asyncio.sleep(60 if kind == "endless" else 0.05)
+                yield b"two\n"
+            finally:
+                closed.append(kind)
 
         return Response(parts(), content_type="text/event-stream")
 
     return app
+
+
+@pytest.fixture
+def closed() -> list[str]:
+    """Return the streams and WebSockets whose generators and handlers have ended."""
+    return []
 
 
 async def connect(app: Quart, path: str, **headers: str) -> Any:
@@ -110,26 +124,28 @@ async def test_a_websocket_passes_the_same_checks(app: Quart, logged: Logged) ->
 
 async def test_an_error_closes_a_websocket_with_1011(app: Quart, logged: Logged) -> None:
     async with app.test_app():
-        closed = await connect(app, "/broken")
+        error = await connect(app, "/broken")
 
-    assert isinstance(closed, WebsocketDisconnectError)
-    assert closed.args == (1011,)
-    error, line = await logged()
-    assert "password=secret" in error["exception"]
-    assert error["request_id"] == line["request_id"]
+    assert isinstance(error, WebsocketDisconnectError)
+    assert error.args == (1011,)
+    failed, line = await logged()
+    assert "password=secret" in failed["exception"]
+    assert failed["request_id"] == line["request_id"]
     assert line["ended"] == "error"
 
 
 async def test_a_handler_closes_with_its_own_code(app: Quart, logged: Logged) -> None:
     async with app.test_app():
-        closed = await connect(app, "/closing")
+        error = await connect(app, "/closing")
 
-    assert closed.args == (4000,)
+    assert error.args == (4000,)
     (line,) = await logged()
     assert "ended" not in line
 
 
-async def test_a_websocket_ends_at_its_limit(app: Quart, logged: Logged) -> None:
+async def test_a_websocket_ends_at_its_limit(
+    app: Quart, logged: Logged, closed: list[str]
+) -> None:
     async with (
         app.test_app(),
         asyncio.timeout(2),
@@ -137,10 +153,11 @@ async def test_a_websocket_ends_at_its_limit(app: Quart, logged: Logged) -> None
     ):
         await connection.send("hello")
         assert await connection.receive() == "hello"
-        with pytest.raises(WebsocketDisconnectError) as closed:
+        with pytest.raises(WebsocketDisconnectError) as error:
             await connection.receive()
 
-    assert closed.value.args == (1001,)
+    assert error.value.args == (1001,)
+    assert closed == ["/echo"]
     (line,) = await logged()
     assert (line["ended"], line["status"]) == ("timeout", 101)
     assert 200 <= line["duration_ms"] < 400
@@ -169,17 +186,19 @@ async def test_the_messages_that_wait_for_a_handler_are_limited(app: Quart) -> N
     async with app.test_app():
         await app(scope, flood, send)
 
-    # One is on its way into the full queue.
-    assert taken == WEBSOCKET_QUEUE + 1
+    assert taken == WEBSOCKET_QUEUE
 
 
-async def test_a_stream_ends_at_its_limit(app: Quart, logged: Logged) -> None:
+async def test_a_stream_ends_at_its_limit(
+    app: Quart, logged: Logged, closed: list[str]
+) -> None:
     async with app.test_app(), asyncio.timeout(2):
         client = app.test_client()
         headers = {"Host": "good.example"}
         async with client.request("/stream/endless", headers=headers) as connection:
             assert await connection.receive() == b"one\n"
 
+    assert closed == ["endless"]
     (line,) = await logged()
     assert (line["status"], line["route"], line["ended"]) == (200, "/stream/<kind>", "timeout")
     assert 200 <= line["duration_ms"] < 400
