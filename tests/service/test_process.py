@@ -212,7 +212,9 @@ def test_pipelined_requests_have_their_own_context(serve: Callable[..., Process]
     process = serve(ENDPOINTS)
     with socket.create_connection((HOST, process.port)) as connection:
         request = b"GET /%s HTTP/1.1\r\nHost: a\r\nConnection: %s\r\n\r\n"
-        connection.sendall(request % (b"bound", b"keep-alive") + request % (b"health/live", b"close"))
+        connection.sendall(
+            request % (b"bound", b"keep-alive") + request % (b"health/live", b"close")
+        )
         assert receive(connection).count(b"HTTP/1.1 200 ") == 2
 
     wait_until(lambda: len(process.log("request")) == 2)

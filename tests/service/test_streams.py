@@ -143,9 +143,7 @@ async def test_a_handler_closes_with_its_own_code(app: Quart, logged: Logged) ->
     assert "ended" not in line
 
 
-async def test_a_websocket_ends_at_its_limit(
-    app: Quart, logged: Logged, closed: list[str]
-) -> None:
+async def test_a_websocket_ends_at_its_limit(app: Quart, logged: Logged, closed: list[str]) -> None:
     async with (
         app.test_app(),
         asyncio.timeout(2),
@@ -189,9 +187,7 @@ async def test_the_messages_that_wait_for_a_handler_are_limited(app: Quart) -> N
     assert taken == WEBSOCKET_QUEUE
 
 
-async def test_a_stream_ends_at_its_limit(
-    app: Quart, logged: Logged, closed: list[str]
-) -> None:
+async def test_a_stream_ends_at_its_limit(app: Quart, logged: Logged, closed: list[str]) -> None:
     async with app.test_app(), asyncio.timeout(2):
         client = app.test_client()
         headers = {"Host": "good.example"}

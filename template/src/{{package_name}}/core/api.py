@@ -163,6 +163,7 @@ class Documentation(OpenAPIProvider):
         for operations in paths.values():
             for method, operation in operations.items():
                 operation["operationId"] = f"{rule.endpoint}.{method}"
+                operation.setdefault("tags", [rule.endpoint.partition(".")[0]])
                 # Without @validate_response, what succeeds is not described.
                 operation["responses"] = operation["responses"] or {"2XX": {"description": "OK"}}
                 operation["responses"]["default"] = PROBLEM
