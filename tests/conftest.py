@@ -12,6 +12,9 @@ from copier._main import Worker
 from harness import memory, open_folder, template
 from jinja2 import Environment
 
+# They run inside generated services: see test_services.py.
+collect_ignore = ["service"]
+
 # A shell that runs the tests in the background has them ignore SIGINT, and so what they start.
 signal.signal(signal.SIGINT, signal.default_int_handler)
 
