@@ -107,11 +107,11 @@ def line(name: str, rounds: list[tuple[Sample, Sample]]) -> str:
     ratios = sorted(new.per_cpu / old.per_cpu for old, new in rounds)
     old, new = (median(pair[index].per_cpu for pair in rounds) for index in (0, 1))
     late = [median(pair[index].p99 for pair in rounds) * 1000 for index in (0, 1)]
-    failed = sum(sample.failed for pair in rounds for sample in pair)
+    failed = [sum(pair[index].failed for pair in rounds) for index in (0, 1)]
     return (
         f"{name:23} {median(ratios):5.2f} ({ratios[0]:.2f} to {ratios[-1]:.2f})"
         f"  {old:6.0f} -> {new:6.0f}/cpu-s  p99 {late[0]:6.1f} -> {late[1]:6.1f} ms"
-        f"{f'  {failed} FAILED' if failed else ''}"
+        f"{f'  failed {failed[0]} -> {failed[1]}' if any(failed) else ''}"
     )
 
 

@@ -1,14 +1,11 @@
-"""The tools of maintainers: a demo that runs again, and the pages in a browser."""
+"""The tools of maintainers: a demo that runs again."""
 
 import json
-import sys
 from pathlib import Path
 
 import demo
 import pytest
-from harness import ROOT, generate, run, template, uv
-from running import BROWSERS, ask, dev, find_browser, free_port, wait_for
-from uv import find_uv_bin
+from harness import template
 
 
 @pytest.fixture
@@ -66,25 +63,3 @@ def test_another_folder_is_left_alone(folder: Path) -> None:
 
     assert not demo.prepare(folder)
     assert [path.name for path in folder.iterdir()] == ["README.md"]
-
-
-@pytest.mark.slow
-def test_the_pages_in_a_browser(tmp_path: Path) -> None:
-    """The welcome page and the API, light and dark, on a desktop and a phone."""
-    browser = find_browser()
-    if browser is None:
-        pytest.skip(f"none of these browsers is installed: {', '.join(BROWSERS)}")
-    project = generate(tmp_path / "orders", ["redis", "http"])
-    uv("sync", "--quiet", cwd=project)
-    port = free_port()
-    with dev(project, "--port", str(port)):
-        wait_for(lambda: ask(port, "/health/ready")[0] == 200, 30)
-        run(
-            *(find_uv_bin(), "run", "--quiet", "--no-project", "--python", sys.executable),
-            *("--with", "playwright>=1.65", "--with", "axe-playwright-python>=0.1.8"),
-            *("python", ROOT / "tools" / "browser.py"),
-            *(browser, f"http://127.0.0.1:{port}/", tmp_path),
-            cwd=tmp_path,
-        )
-
-    assert len(list(tmp_path.glob("*.png"))) == 8
