@@ -4,6 +4,7 @@ import asyncio
 import json
 from collections.abc import Awaitable, Callable, Iterator
 from contextlib import ExitStack
+from importlib.util import find_spec
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any, TypeAlias
@@ -36,8 +37,21 @@ def open_folder() -> Iterator[Path]:
         yield Path(folder)
 
 
+@pytest.fixture(scope="module")
+def process(request: pytest.FixtureRequest) -> Iterator[Process]:
+    """Return a process that the tests of a module share, with its ENDPOINTS and VARIABLES."""
+    if find_spec("orders.backends"):
+        request.getfixturevalue("databases")
+    module = request.module
+    with (
+        TemporaryDirectory(prefix="service-") as folder,
+        Process(Path(folder), module.ENDPOINTS, **module.VARIABLES) as process,
+    ):
+        yield process
+
+
 @pytest.fixture
-def serve(create_app: Callable[[], Quart], tmp_path: Path) -> Iterator[Callable[..., Process]]:
+def serve(create_app: Callable[[], Quart], open_folder: Path) -> Iterator[Callable[..., Process]]:
     """Return a function that starts the service in a process of its own: see Process."""
     with ExitStack() as stack:
-        yield lambda *args, **options: stack.enter_context(Process(tmp_path, *args, **options))
+        yield lambda *args, **options: stack.enter_context(Process(open_folder, *args, **options))

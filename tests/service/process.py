@@ -42,7 +42,7 @@ class Process:
     """The service under uvicorn, with the options of the Dockerfile.
 
     endpoints: Python code that adds endpoints to `app`. options: more options of uvicorn.
-    stderr: where the log goes, by default a file that `log()` reads. variables: the environment.
+    stderr: where all output goes, by default a file that `log()` reads. variables: the environment.
     """
 
     def __init__(
@@ -67,7 +67,7 @@ class Process:
         with self._log.open("wb") as log:
             self.popen = subprocess.Popen(
                 command,
-                stdout=subprocess.DEVNULL,
+                stdout=log if stderr is None else stderr,
                 stderr=log if stderr is None else stderr,
                 env=os.environ | variables,
             )
@@ -101,7 +101,8 @@ class Process:
 
     def log(self, event: str = "") -> list[dict[str, Any]]:
         """Return the lines of the log. event: those of one event."""
-        lines = [json.loads(line) for line in self.text().splitlines()]
+        # The last line may be incomplete.
+        lines = [json.loads(line) for line in self.text().split("\n")[:-1]]
         return [line for line in lines if event in {"", line["event"]}]
 
     def memory(self) -> int:

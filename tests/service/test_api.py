@@ -9,7 +9,7 @@ from uuid import UUID
 
 import pytest
 from orders.core.api import Many, Text
-from pydantic import BaseModel, Field
+from pydantic import BaseModel, Field, create_model
 from quart import Quart
 from quart.typing import TestClientProtocol as Client
 from quart_schema import validate_querystring, validate_request, validate_response
@@ -22,6 +22,18 @@ class NewThing(BaseModel):
 
 class Thing(NewThing):
     id: int
+
+
+class Box(BaseModel):
+    content: Thing
+
+
+OtherThing = create_model("Thing", other=(str, ...))
+"""Another model of the same name."""
+
+
+class OtherBox(BaseModel):
+    content: OtherThing  # type: ignore[valid-type]
 
 
 class Selection(BaseModel):
@@ -51,15 +63,15 @@ def app(app: Quart) -> Quart:
     async def answer(status: int) -> Any:
         return {"id": "no number"} if status == 200 else (Thing(id=1, name="a", size=1), status)
 
-    class Thing2(BaseModel):
-        other: str
+    @app.get("/boxes")
+    @validate_response(Box)
+    async def boxes() -> Any:
+        return {"content": {"id": 1, "name": "a"}}
 
-    Thing2.__name__ = Thing2.__qualname__ = "Thing"
-
-    @app.get("/others")
-    @validate_response(Thing2)
-    async def others() -> Any:
-        return {"other": "a"}
+    @app.get("/other-boxes")
+    @validate_response(OtherBox)
+    async def other_boxes() -> Any:
+        return {"content": {"other": "a"}}
 
     return app
 
@@ -210,14 +222,14 @@ async def test_two_models_of_one_name_are_both_described(client: Client) -> None
     document = await document_of(client)
     schemas = document["components"]["schemas"]
 
-    def properties(path: str, method: str, status: str) -> set[str]:
-        content = document["paths"][path][method]["responses"][status]["content"]
-        schema = content["application/json"]["schema"]
-        name = schema.get("$ref", "").rpartition("/")[2]
-        return set((schemas[name] if name else schema)["properties"])
+    def content_of(path: str) -> set[str]:
+        content = document["paths"][path]["get"]["responses"]["200"]["content"]
+        box = content["application/json"]["schema"]
+        name = box["properties"]["content"]["$ref"].rpartition("/")[2]
+        return set(schemas[name]["properties"])
 
-    assert properties("/things", "post", "201") == {"id", "name", "size"}
-    assert properties("/others", "get", "200") == {"other"}
+    assert content_of("/boxes") == {"id", "name", "size"}
+    assert content_of("/other-boxes") == {"other"}
     for name in re.findall(r'"#/components/schemas/([^"]+)"', json.dumps(document)):
         assert name in schemas
 

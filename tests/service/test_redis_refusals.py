@@ -2,8 +2,10 @@
 
 import asyncio
 import os
+from asyncio import StreamReader, StreamWriter
 from collections.abc import AsyncIterator, Callable, Iterator
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
+from pathlib import Path
 from time import perf_counter
 from typing import Any
 from urllib.parse import urlsplit, urlunsplit
@@ -107,6 +109,61 @@ async def test_a_refusal_is_a_503_until_its_cause_is_gone(
 
             await asyncio.to_thread(run, end)
             assert await seconds_until_it_works(client, path) < 2
+
+
+class Address:
+    """An address that leads to the primary, whichever server that is."""
+
+    def __init__(self, port: int) -> None:
+        self.port = port
+
+    async def serve(self, reader: StreamReader, writer: StreamWriter) -> None:
+        to_reader, to_writer = await asyncio.open_connection("127.0.0.1", self.port)
+        forward = asyncio.create_task(self._copy(reader, to_writer))
+        await self._copy(to_reader, writer)
+        forward.cancel()
+
+    async def _copy(self, reader: StreamReader, writer: StreamWriter) -> None:
+        with suppress(ConnectionError):
+            while data := await reader.read(65536):
+                writer.write(data)
+        writer.close()
+
+
+@pytest.fixture
+def new_primary(server: Server, tmp_path: Path) -> Iterator[Server]:
+    """Start a second server with the password of the first one."""
+    folder = tmp_path / "new"
+    folder.mkdir()
+    (folder / "password").write_text(str(urlsplit(server.url).password))
+    with kind.start(folder, durable=False) as new_primary:
+        yield new_primary
+
+
+@pytest.mark.parametrize("path", ["/write", "/pipeline"])
+async def test_after_a_failover_the_old_primary_is_left(
+    path: str,
+    server: Server,
+    new_primary: Server,
+    create_app: CreateApp,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """It goes on as a replica, with open connections to it."""
+    address = Address(server.port)
+    proxy = await asyncio.start_server(address.serve, "127.0.0.1", 0)
+    port = proxy.sockets[0].getsockname()[1]
+    monkeypatch.setenv(kind.VARIABLE, server.url.replace(str(server.port), str(port)))
+
+    def demote() -> None:
+        with Redis.from_url(server.url) as administrator:
+            administrator.execute_command("REPLICAOF", "127.0.0.1", "1")
+
+    async with serving(create_app) as client:
+        await asyncio.to_thread(demote)
+        address.port = new_primary.port
+        assert (await client.post(path)).status_code == 503
+        assert await seconds_until_it_works(client, path) < 2
+    proxy.close()
 
 
 REPLIES = {

@@ -52,7 +52,7 @@ def app(
                 yield b"one\n"
                 if kind == "broken":
                     raise RuntimeError("password=secret")
-                await asyncio.sleep(60 if kind == "endless" else 0.05)
+                await asyncio.sleep(5 if kind == "endless" else 0.05)
                 yield b"two\n"
             finally:
                 closed.append(kind)
