@@ -1,6 +1,7 @@
 """What the backends share: what one is, a fair wait for a connection, opening and closing."""
 
 import asyncio
+import sys
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from dataclasses import dataclass
@@ -23,6 +24,19 @@ SettingsT = TypeVar("SettingsT", bound=EnvSettings)
 ClientT = TypeVar("ClientT")
 
 log = structlog.stdlib.get_logger(__name__)
+
+if sys.version_info < (3, 12):
+    _wait_for = asyncio.wait_for
+
+    async def wait_for(awaitable: Any, timeout: float | None) -> Any:  # noqa: ASYNC109
+        """Wait as on Python 3.12. Before, a cancellation could be lost, and a timeout with it."""
+        if timeout is not None and timeout <= 0:
+            return await _wait_for(awaitable, timeout)
+        async with asyncio.timeout(timeout):
+            return await awaitable
+
+    # redis-py and PyMongo use it in each command.
+    asyncio.wait_for = wait_for  # type: ignore[assignment]
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -16,6 +16,7 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from http import HTTPStatus
 from inspect import signature
+from time import perf_counter
 from typing import Annotated, Any, TypeAlias
 from urllib.parse import parse_qsl, urlencode
 
@@ -58,6 +59,9 @@ REFUSED: tuple[type[Exception], ...] = (
 )
 """Errors that stay with the connections, such as those of a primary that became a replica. All
 connections are replaced, so that the next query meets the server as it is then."""
+
+REPLACE_EVERY = 1.0
+"""Seconds between two replacements. While a primary is read-only, reads go on."""
 
 
 def read_url(url: str) -> str:
@@ -117,6 +121,7 @@ class Pool:
         self._limit = FairLimit(BACKEND.name, settings.pool_size, settings.acquire_timeout)
         self._settings = settings
         self._cleaning: set[asyncio.Task[None]] = set()
+        self._replaced = 0.0
 
     @asynccontextmanager
     async def acquire(self) -> AsyncIterator[Connection]:
@@ -129,8 +134,9 @@ class Pool:
         try:
             yield connection
         except BaseException as error:
-            if isinstance(error, REFUSED):
-                # This connection is closed, and the others when a query next needs them.
+            if isinstance(error, REFUSED) and perf_counter() > self._replaced + REPLACE_EVERY:
+                # A query replaces each connection when it next needs it.
+                self._replaced = perf_counter()
                 await self._pool.expire_connections()
             # An interrupted query has to be cancelled, and a transaction to be rolled back. The
             # caller need not wait for that.

@@ -21,6 +21,7 @@ from pydantic import Field
 from pydantic_settings import SettingsConfigDict
 from redis import DriverInfo, exceptions
 from redis.asyncio import ConnectionPool, Redis
+from redis.asyncio.client import Pipeline
 from redis.asyncio.connection import AbstractConnection
 from redis.asyncio.retry import Retry
 from redis.backoff import NoBackoff
@@ -120,6 +121,18 @@ class FairConnectionPool(ConnectionPool):
                 self._limit.release()
 
 
+class Commands(Pipeline):
+    """redis-py's pipeline, which leaves a server that became a replica."""
+
+    async def execute(self, *args: Any, **options: Any) -> Any:
+        """Send the commands and return their replies."""
+        try:
+            return await super().execute(*args, **options)
+        except exceptions.ReadOnlyError:
+            await self.connection_pool.disconnect(inuse_connections=False)
+            raise
+
+
 class Client(Redis):
     """redis-py's client, which leaves a server that became a replica."""
 
@@ -131,6 +144,10 @@ class Client(Redis):
             # The address may lead to the new primary: connect again for the next command.
             await self.connection_pool.disconnect(inuse_connections=False)
             raise
+
+    def pipeline(self, transaction: bool = True, shard_hint: str | None = None) -> Pipeline:
+        """Return a pipeline, for the arguments of redis-py."""
+        return Commands(self.connection_pool, self.response_callbacks, transaction, shard_hint)
 
 
 @asynccontextmanager
