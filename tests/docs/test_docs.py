@@ -1,5 +1,6 @@
 """The guide: its commands print what it shows, its code runs, its figures and links are right."""
 
+import ast
 import html
 import json
 import os
@@ -31,6 +32,8 @@ from snippets import FUNCTION, Block, blocks, register
 from uv import find_uv_bin
 
 pytestmark = pytest.mark.slow
+
+OPERATE = ROOT / "docs" / "operate.md"
 
 PAGES = sorted((ROOT / "docs").rglob("*.md"))
 
@@ -148,6 +151,16 @@ async def test_call(app, call):
     async with app.test_app(), app.app_context():
         assert await call()
 """
+
+
+def test_the_guide_has_the_log_configuration_that_is_tested() -> None:
+    """The one for uvicorn with several workers."""
+    tested = (ROOT / "tests" / "service" / "test_process.py").read_text()
+    literal = re.search(r"^LOG_CONFIG = ({.*?^})", tested, re.MULTILINE | re.DOTALL)
+    shown = re.search(r'```json\n(\{\s+"version": 1.*?)```', OPERATE.read_text(), re.DOTALL)
+    assert literal
+    assert shown
+    assert json.loads(shown[1]) == ast.literal_eval(literal[1])
 
 
 def test_the_reference_is_up_to_date(tmp_path: Path) -> None:

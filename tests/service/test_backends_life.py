@@ -115,3 +115,16 @@ async def test_a_client_outside_a_serving_app_says_what_to_do(app: Quart) -> Non
     async with app.app_context():
         with pytest.raises(RuntimeError, match=r"The first client .*test_app\(\)"):
             backend.client()
+
+
+async def test_a_cancellation_is_not_lost() -> None:
+    """On Python 3.11 it was, when it came at the same moment as the result."""
+    result = asyncio.get_running_loop().create_future()
+    waiting = asyncio.create_task(asyncio.wait_for(result, 1))
+    await asyncio.sleep(0)
+
+    result.set_result("late")
+    waiting.cancel()
+
+    with pytest.raises(asyncio.CancelledError):
+        await waiting

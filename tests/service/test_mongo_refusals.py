@@ -127,6 +127,15 @@ async def test_a_wrong_password_is_a_503(user: User, create_app: CreateApp) -> N
         assert await seconds_until_it_works(client, "/read") < 2
 
 
+async def test_a_user_who_is_made_anew_is_let_in(user: User, create_app: CreateApp) -> None:
+    """Connections of the former user stay without rights. A request replaces all of them."""
+    async with serving(create_app) as client:
+        await asyncio.to_thread(user.run, "dropUser")
+        assert (await client.post("/read")).status_code == 503
+        await asyncio.to_thread(user.run, "createUser", pwd="first", roles=["readWrite"])
+        assert await seconds_until_it_works(client, "/read") < 2
+
+
 @pytest.fixture
 def server(own_server: Callable[[DevServer], Server]) -> Server:
     """Start a server that only this test uses."""

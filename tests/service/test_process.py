@@ -1,10 +1,14 @@
 """The service as a process: how it ends, and what clients may take from it."""
 
 import json
+import os
+import re
+import signal
 import socket
 import time
 from collections.abc import Callable
 from http.client import HTTPConnection, IncompleteRead
+from pathlib import Path
 from threading import Thread
 
 import pytest
@@ -244,3 +248,38 @@ def test_pages_work_behind_a_prefix(serve: Callable[..., Process]) -> None:
     status, _, document = process.ask("/openapi.json", Host="good.example")
     assert status == 200
     assert json.loads(document)["servers"] == [{"url": "."}]
+
+
+LOG_CONFIG = {
+    "version": 1,
+    "disable_existing_loggers": False,
+    "formatters": {"json": {"()": "orders.core.logs.formatter"}},
+    "handlers": {"stderr": {"class": "logging.StreamHandler", "formatter": "json"}},
+    "loggers": {"uvicorn": {"handlers": ["stderr"], "level": "INFO"}},
+}
+"""As in the guide."""
+
+
+def test_workers(serve: Callable[..., Process], tmp_path: Path) -> None:
+    """Their parent logs in the same format, replaces a worker that is killed, and ends all."""
+    config = tmp_path / "logging.json"
+    config.write_text(json.dumps(LOG_CONFIG))
+    process = serve(ENDPOINTS, "--workers", "2", "--log-config", str(config))
+
+    def started() -> list[int]:
+        events = [str(line["event"]) for line in process.log()]
+        return [int(re.sub(r"\D", "", event)) for event in events if "server process" in event]
+
+    wait_until(lambda: len(process.log("Application startup complete.")) == 2)
+    first, second = started()
+    os.kill(first, signal.SIGKILL)
+    wait_until(lambda: len(process.log("Application startup complete.")) == 3)
+    assert {process.ask("/health/live")[0] for _ in range(20)} == {200}
+
+    assert process.stop() < 5
+    events = [line["event"] for line in process.log()]
+    assert any(event.startswith("Started parent process") for event in events)
+    assert events[-1].startswith("Stopping parent process")
+    for worker in {second, *started()} - {first}:
+        with pytest.raises(ProcessLookupError):
+            os.kill(worker, 0)

@@ -23,19 +23,22 @@ SecretUrl: TypeAlias = SecretStr
 SettingsT = TypeVar("SettingsT", bound=EnvSettings)
 ClientT = TypeVar("ClientT")
 
+REPLACE_EVERY = 1.0
+"""Seconds between two replacements of all connections, after a server has refused a request."""
+
 log = structlog.stdlib.get_logger(__name__)
 
 if sys.version_info < (3, 12):
     _wait_for = asyncio.wait_for
 
     async def wait_for(awaitable: Any, timeout: float | None) -> Any:  # noqa: ASYNC109
-        """Wait as on Python 3.12. Before, a cancellation could be lost, and a timeout with it."""
+        """Wait as on Python 3.12: before, a cancellation by a timeout could be lost."""
         if timeout is not None and timeout <= 0:
             return await _wait_for(awaitable, timeout)
         async with asyncio.timeout(timeout):
             return await awaitable
 
-    # redis-py and PyMongo use it in each command.
+    # PyMongo waits with it in each command, redis-py for each connection. asyncpg has its own.
     asyncio.wait_for = wait_for  # type: ignore[assignment]
 
 

@@ -10,9 +10,11 @@ The client is PyMongo's own: https://pymongo.readthedocs.io/en/stable/async-tuto
 """
 
 import asyncio
+import sys
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from http import HTTPStatus
+from time import perf_counter
 from typing import Annotated, Any, TypeAlias
 
 import pymongo
@@ -33,7 +35,7 @@ from pymongo.errors import (
 from pymongo.uri_parser import parse_uri
 
 from ..core import PROJECT
-from .base import Backend, FairLimit, PoolSettings, SecretUrl, parsed_by
+from .base import REPLACE_EVERY, Backend, FairLimit, PoolSettings, SecretUrl, parsed_by
 
 Document: TypeAlias = dict[str, Any]
 Database: TypeAlias = AsyncDatabase[Document]
@@ -46,7 +48,9 @@ RETRY_INDEXES_EVERY = 1.0
 CLOSE_TIMEOUT = 0.2
 """Seconds that creating indexes may still take when the service stops."""
 
-REFUSALS = {13, 18, 91, 112, 189, 10107, 11600, 11602, 13435, 13436}
+NOT_AUTHORIZED = 13
+
+REFUSALS = {NOT_AUTHORIZED, 18, 91, 112, 189, 10107, 11600, 11602, 13435, 13436}
 """Codes of a server that refuses: not authorized, shutting down, write conflict, no primary.
 https://www.mongodb.com/docs/manual/reference/error-codes/"""
 
@@ -111,6 +115,7 @@ class FairPool(Pool):
         size = int(self.opts.max_pool_size)
         self._limit = FairLimit(BACKEND.name, size, self.opts.wait_queue_timeout)
         self._lent: set[AsyncConnection] = set()
+        self._replaced = 0.0
 
     async def _get_conn(self, *args: Any, **options: Any) -> AsyncConnection:
         """Lend a connection; raises BackendUnavailable when none becomes free in time."""
@@ -125,7 +130,14 @@ class FairPool(Pool):
         return connection
 
     async def checkin(self, conn: AsyncConnection) -> None:
-        """Take a connection back."""
+        """Take a connection back. Replace all when the user has lost its rights.
+
+        A user who is dropped and made anew keeps none on the connections that it had.
+        """
+        code = getattr(sys.exception(), "code", None)
+        if code == NOT_AUTHORIZED and perf_counter() > self._replaced + REPLACE_EVERY:
+            self._replaced = perf_counter()
+            await self.reset_without_pause()
         try:
             await super().checkin(conn)
         finally:

@@ -29,7 +29,7 @@ from pydantic_settings import SettingsConfigDict
 
 from ..core import PROJECT
 from ..core.errors import BackendUnavailable
-from .base import Backend, FairLimit, InvalidUrl, PoolSettings, SecretUrl, parsed_by
+from .base import REPLACE_EVERY, Backend, FairLimit, InvalidUrl, PoolSettings, SecretUrl, parsed_by
 
 Record: TypeAlias = asyncpg.Record
 Connection: TypeAlias = "PoolConnectionProxy[Record]"
@@ -59,9 +59,6 @@ REFUSED: tuple[type[Exception], ...] = (
 )
 """Errors that stay with the connections, such as those of a primary that became a replica. All
 connections are replaced, so that the next query meets the server as it is then."""
-
-REPLACE_EVERY = 1.0
-"""Seconds between two replacements. While a primary is read-only, reads go on."""
 
 
 def read_url(url: str) -> str:

@@ -54,23 +54,33 @@ def current_request_id() -> str:
     return request_id
 
 
-def configure(settings: ServiceSettings) -> None:
-    """Set up logging for the whole process."""
-    shared: list[Processor] = [
-        structlog.contextvars.merge_contextvars,
-        structlog.stdlib.add_log_level,
-        structlog.stdlib.add_logger_name,
-        structlog.processors.TimeStamper(fmt="iso", utc=True),
-    ]
+SHARED: list[Processor] = [
+    structlog.contextvars.merge_contextvars,
+    structlog.stdlib.add_log_level,
+    structlog.stdlib.add_logger_name,
+    structlog.processors.TimeStamper(fmt="iso", utc=True),
+]
+
+
+def formatter(log_format: str = "json") -> logging.Formatter:
+    """Return what formats all lines, those of the standard library, too."""
     render: list[Processor] = (
         [structlog.dev.ConsoleRenderer(colors=sys.stderr.isatty())]
-        if settings.log_format == "console"
+        if log_format == "console"
         else [structlog.processors.format_exc_info, structlog.processors.JSONRenderer(_to_json)]
     )
+    return structlog.stdlib.ProcessorFormatter(
+        foreign_pre_chain=SHARED,
+        processors=[structlog.stdlib.ProcessorFormatter.remove_processors_meta, *render],
+    )
+
+
+def configure(settings: ServiceSettings) -> None:
+    """Set up logging for the whole process."""
     structlog.configure(
         processors=[
             structlog.stdlib.filter_by_level,
-            *shared,
+            *SHARED,
             structlog.stdlib.ProcessorFormatter.wrap_for_formatter,
         ],
         logger_factory=structlog.stdlib.LoggerFactory(),
@@ -78,12 +88,7 @@ def configure(settings: ServiceSettings) -> None:
         cache_logger_on_first_use=True,
     )
     handler = background_handler()
-    handler.setFormatter(
-        structlog.stdlib.ProcessorFormatter(
-            foreign_pre_chain=shared,
-            processors=[structlog.stdlib.ProcessorFormatter.remove_processors_meta, *render],
-        )
-    )
+    handler.setFormatter(formatter(settings.log_format))
     root = logging.getLogger()
     root.setLevel(settings.log_level)
     root.addHandler(handler)
