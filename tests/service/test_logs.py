@@ -30,7 +30,7 @@ async def test_one_line_per_request(client: Client, logged: Logged) -> None:
     assert line == {
         "event": "request",
         "level": "info",
-        "logger": "orders.core.serving",
+        "logger": "orders.core.access",
         "method": "GET",
         "route": "/health/live",
         "status": 200,
@@ -128,6 +128,16 @@ async def test_values_that_json_does_not_have_are_logged(app: Quart, logged: Log
     (line,) = await logged()
     assert line["event"] == "odd"
     assert "ValueError" in line["error"]
+
+
+async def test_a_level_above_info_leaves_out_requests(
+    create_app: Callable[[], Quart], logged: Logged, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("LOG_LEVEL", "WARNING")
+    app = create_app()
+    async with app.test_app():
+        await app.test_client().get("/health/live")
+    assert await logged() == []
 
 
 TALKATIVE = """

@@ -91,7 +91,7 @@ async def test_a_websocket_is_one_line_in_the_log(app: Quart, logged: Logged) ->
     assert left == {
         "event": "websocket",
         "level": "info",
-        "logger": "orders.core.serving",
+        "logger": "orders.core.access",
         "route": "/echo",
         "status": 101,
         "ended": "client left",

@@ -189,7 +189,7 @@ class Exchange:
         self._timer: asyncio.TimerHandle | None = None
         self.route: str | None = None
         self.failed = False
-        self.unread = asyncio.Semaphore(WEBSOCKET_QUEUE)
+        self.unread: asyncio.Semaphore
 
     async def serve(self, app: Callable[..., Awaitable[None]], receive: Receive) -> None:
         """Have the app serve, and log how it ended."""
@@ -208,8 +208,11 @@ class Exchange:
         try:
             if refusal := self._refusal():
                 await self._refuse(*refusal)
-            else:
+            elif self._scope["type"] == "websocket":
+                self.unread = asyncio.Semaphore(WEBSOCKET_QUEUE)
                 await app(self._scope, receive_bounded, self._pass_on)
+            else:
+                await app(self._scope, receive, self._pass_on)
             if self._ended in CUT_OFF:
                 await self._cut_off()
         except Exception:
@@ -310,7 +313,7 @@ class Exchange:
         if self._ended != "complete":
             line["ended"] = self._ended or "client left"
         line["duration_ms"] = round((perf_counter() - self._started) * 1000, 1)
-        log.info("request" if kind == "http" else "websocket", **line)
+        logs.log_access("request" if kind == "http" else "websocket", line)
 
 
 current_exchange: ContextVar[Exchange] = ContextVar("current_exchange")
