@@ -5,7 +5,6 @@ loop delays the answer.
 """
 
 import asyncio
-import linecache
 import os
 import signal
 import sys
@@ -14,7 +13,7 @@ import time
 from collections.abc import AsyncGenerator, Callable
 from pkgutil import resolve_name
 from time import perf_counter
-from traceback import walk_stack
+from traceback import extract_stack
 
 import structlog
 from quart import Quart
@@ -28,9 +27,6 @@ EVERY = 0.02
 
 LIMIT = 0.1
 """Seconds that the event loop may take to answer."""
-
-LONG = 2.0
-"""Seconds after which a call is logged even though it has not ended."""
 
 log = structlog.stdlib.get_logger("dev")
 
@@ -55,36 +51,27 @@ def create_app() -> Quart:
 
 
 def watch(loop: asyncio.AbstractEventLoop, thread: int) -> None:
-    """Log for how long the event loop of a thread is blocked, and by which line."""
+    """Log which line of the service blocks the event loop of a thread, and for how long."""
     while True:
         asked = perf_counter()
         time.sleep(EVERY)
-        # A call into C may hold the GIL, so that this thread does not run either.
-        overdue = perf_counter() - asked > LIMIT
-        line = current_line(thread) if overdue else None
         answered = threading.Event()
         try:
             loop.call_soon_threadsafe(answered.set)
         except RuntimeError:  # the event loop is closed
             return
-        if not answered.wait(LIMIT):
-            line = current_line(thread) or current_line(thread, within="")
-            if not answered.wait(LONG):
-                report("event loop is blocked", asked, line)
-                answered.wait()
-        if line:
-            report("event loop was blocked", asked, line)
+        # A call into C may hold the GIL, so that this thread did not run either.
+        if perf_counter() - asked < LIMIT and answered.wait(LIMIT):
+            continue
+        if line := current_line(thread):
+            log.warning("event loop is blocked", line=line)
+            answered.wait()
+            log.warning("event loop was blocked", seconds=round(perf_counter() - asked, 2))
 
 
-def current_line(thread: int, within: str = SOURCE) -> str | None:
-    """Return the innermost line that a thread runs in files of a folder, if it runs any."""
-    for frame, line in walk_stack(sys._current_frames()[thread]):
-        file = frame.f_code.co_filename
-        if file.startswith(within):
-            return f"{file}:{line}: {linecache.getline(file, line).strip()}"
+def current_line(thread: int) -> str | None:
+    """Return the innermost line of the service that a thread runs, if it runs any."""
+    for frame in reversed(extract_stack(sys._current_frames()[thread])):
+        if frame.filename.startswith(SOURCE):
+            return f"{frame.filename}:{frame.lineno}: {frame.line}"
     return None
-
-
-def report(event: str, since: float, line: str | None) -> None:
-    """Log an event with the seconds since a time of `perf_counter()`."""
-    log.warning(event, seconds=round(perf_counter() - since, 2), line=line)

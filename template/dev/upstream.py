@@ -3,7 +3,6 @@
     GET /weather/<city>             the weather, always the same for a city
     GET /weather/<city>?delay=2     the same after 2 seconds
     GET /weather/<city>?status=503  with another status
-    GET /health                     200
 
 It also runs alone: `uv run dev/upstream.py --port 8001`.
 """
@@ -36,7 +35,7 @@ def start(directory: Path, *, durable: bool, port: int | None = None) -> "Server
     from .server import Server, claimed, free_port
 
     port = port or free_port()
-    with claimed(directory / "upstream.log", VARIABLE) as log:
+    with claimed(directory / "upstream.log") as log:
         return Server(
             # -P: modules of this folder have names of libraries.
             [sys.executable, "-P", __file__, "--port", str(port)],
@@ -66,11 +65,6 @@ async def weather(request: web.Request) -> web.Response:
     return web.json_response(forecast(request.match_info["city"]), status=status)
 
 
-async def health(_request: web.Request) -> web.Response:
-    """Answer that the web service is alive."""
-    return web.json_response({"status": "ok"})
-
-
 def forecast(city: str) -> dict[str, str | float]:
     """Invent the weather in a city: from -10 to 35 degrees Celsius, and a word."""
     digest = hashlib.sha256(city.casefold().encode()).digest()
@@ -87,7 +81,6 @@ def main() -> None:
     parser.add_argument("--port", type=int, default=8001, help="default: %(default)s")
     app = web.Application()
     app.router.add_get("/weather/{city}", weather)
-    app.router.add_get("/health", health)
     web.run_app(app, host=HOST, port=parser.parse_args().port)
 
 
