@@ -3,11 +3,11 @@
 import asyncio
 import os
 import socket
-from collections.abc import AsyncIterator, Callable, Iterator
+from collections.abc import AsyncIterator, Callable, Iterator, Sequence
 from contextlib import asynccontextmanager
 from time import perf_counter
 from typing import Any
-from urllib.parse import quote, urlsplit, urlunsplit
+from urllib.parse import urlsplit
 from uuid import uuid4
 
 import dns.asyncresolver
@@ -25,10 +25,31 @@ from quart.typing import TestClientProtocol as Client
 CreateApp = Callable[[], Quart]
 
 
-@pytest.fixture
-def administrator(databases: None) -> Iterator[MongoClient[Any]]:
-    """Return a client that may do everything. It blocks: use it in threads."""
-    with MongoClient[Any](os.environ[kind.VARIABLE]) as client:
+@pytest.fixture(scope="module")
+def administrator(tmp_path_factory: pytest.TempPathFactory) -> Iterator[MongoClient[Any]]:
+    """Return a client that may do everything, at a server that checks rights.
+
+    It blocks: use it in threads.
+    """
+    folder = tmp_path_factory.mktemp("mongo")
+    with kind.start(folder, durable=True) as server, MongoClient[Any](server.url) as client:
+        client.admin.command("createUser", "root", pwd="secret", roles=["root"])
+    key = folder / "key"
+    key.touch(mode=0o600)
+    key.write_text("secret")
+    url = server.url.replace("//", "//root:secret@")
+
+    def ask(_: str) -> None:
+        with MongoClient[Any](url) as client:
+            assert client.admin.command("hello")["isWritablePrimary"]
+
+    def start(command: Sequence[str], _: object, **options: Any) -> Server:
+        return Server([*command, "--keyFile", str(key)], ask, **options)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(kind, "Server", start)
+        server = kind.start(folder, durable=True, port=server.port)
+    with server, MongoClient[Any](url) as client:
         yield client
 
 
@@ -37,20 +58,14 @@ class User:
 
     def __init__(self, administrator: MongoClient[Any]) -> None:
         self.name = f"user_{uuid4().hex}"
-        self._database = administrator.get_default_database()
+        self._address = "{}:{}".format(*administrator.address or ())
+        self._database = administrator.refusing
 
     def run(self, command: str, **options: Any) -> None:
         self._database.command(command, self.name, **options)
 
     def url(self) -> str:
-        parts = urlsplit(os.environ[kind.VARIABLE])
-        database = self._database.name
-        return urlunsplit(
-            parts._replace(
-                netloc=f"{self.name}:first@{parts.hostname}:{parts.port}",
-                query=f"directConnection=true&authSource={quote(database)}",
-            )
-        )
+        return f"mongodb://{self.name}:first@{self._address}/refusing?directConnection=true"
 
 
 @pytest.fixture
@@ -252,8 +267,7 @@ async def test_a_name_server_that_fails_at_first(
             "127.0.0.1" if host == "node.cluster.test" else host, *args, **options
         ),
     )
-    credentials = parts.netloc.rpartition("@")[0]
-    url = f"mongodb+srv://{credentials}@a.cluster.test{parts.path}?tls=false&authSource=admin"
+    url = f"mongodb+srv://a.cluster.test{parts.path}?tls=false"
     monkeypatch.setenv(kind.VARIABLE, url)
     app = create_app()
 
