@@ -13,7 +13,7 @@ async def test_the_page_names_every_backend_and_its_state(client: Client) -> Non
     html = await response.get_data(as_text=True)
     assert response.status_code == 200
     assert response.content_type == "text/html; charset=utf-8"
-    assert re.findall(r'data-backend="(\w+)"', html) == list(report["backends"])
+    assert re.findall(r"<li>(\w+): (?:ok|unavailable), [\d.]+ ms", html) == list(report["backends"])
     assert html.count(": ok, ") == len(report["backends"])
 
 

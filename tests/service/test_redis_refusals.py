@@ -144,7 +144,7 @@ async def test_after_a_failover_the_old_primary_is_left(
     create_app: CreateApp,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    """It goes on as a replica, with open connections to it."""
+    """It goes on as a replica, with open connections to it. No request fails."""
     address = Address(server.port)
     proxy = await asyncio.start_server(address.serve, "127.0.0.1", 0)
     port = proxy.sockets[0].getsockname()[1]
@@ -157,8 +157,8 @@ async def test_after_a_failover_the_old_primary_is_left(
     async with serving(create_app) as client:
         await asyncio.to_thread(demote)
         address.port = new_primary.port
-        assert (await client.post(path)).status_code == 503
-        assert await seconds_until_it_works(client, path) < 2
+        for _ in range(5):
+            assert (await client.post(path)).status_code == 200
     proxy.close()
 
 

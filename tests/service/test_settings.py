@@ -29,7 +29,6 @@ def test_an_empty_variable_means_the_default(monkeypatch: pytest.MonkeyPatch) ->
 WRONG = {
     "REQUEST_TIMEOUT": ["-1", "0", "nan", "inf", "1e9", "soon"],
     "MAX_BODY_SIZE": ["0", "1.5", "1MB"],
-    "BLOCKING_QUEUE_SIZE": ["-1"],
     "LOG_LEVEL": ["loud", "info "],
     "API_DOCS": ["perhaps"],
     "READINESS_REQUIRES": ["mysql", "none,mysql"],

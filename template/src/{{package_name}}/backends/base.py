@@ -160,21 +160,16 @@ async def connected(
             opened[backend.name] = context
         yield
     finally:
-        closing = {
-            asyncio.create_task(_close(context)): name
-            for name, context in reversed(list(opened.items()))
-        }
         for name in opened:
             del app.extensions[name]
-        if closing:
-            closed, late = await asyncio.wait(closing, timeout=CLOSE_TIMEOUT)
-            for task in late:
-                log.warning("client not closed in time", backend=closing[task])
-                task.cancel()
-            for task in closed:
-                if error := task.exception():
-                    log.warning("client not closed", backend=closing[task], exc_info=error)
+        await asyncio.gather(*(_close(*each) for each in reversed(opened.items())))
 
 
-async def _close(context: AbstractAsyncContextManager[Any]) -> None:
-    await context.__aexit__(None, None, None)
+async def _close(name: str, context: AbstractAsyncContextManager[Any]) -> None:
+    try:
+        async with asyncio.timeout(CLOSE_TIMEOUT):
+            await context.__aexit__(None, None, None)
+    except TimeoutError:
+        log.warning("client not closed in time", backend=name)
+    except Exception as error:  # the other clients are closed all the same
+        log.warning("client not closed", backend=name, exc_info=error)

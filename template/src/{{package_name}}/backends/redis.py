@@ -21,7 +21,6 @@ from pydantic import Field
 from pydantic_settings import SettingsConfigDict
 from redis import DriverInfo, exceptions
 from redis.asyncio import ConnectionPool, Redis
-from redis.asyncio.client import Pipeline
 from redis.asyncio.connection import AbstractConnection
 from redis.asyncio.retry import Retry
 from redis.backoff import NoBackoff
@@ -121,35 +120,6 @@ class FairConnectionPool(ConnectionPool):
                 self._limit.release()
 
 
-class Commands(Pipeline):
-    """redis-py's pipeline, which leaves a server that became a replica."""
-
-    async def execute(self, *args: Any, **options: Any) -> Any:
-        """Send the commands and return their replies."""
-        try:
-            return await super().execute(*args, **options)
-        except exceptions.ReadOnlyError:
-            await self.connection_pool.disconnect(inuse_connections=False)
-            raise
-
-
-class Client(Redis):
-    """redis-py's client, which leaves a server that became a replica."""
-
-    async def execute_command(self, *args: Any, **options: Any) -> Any:
-        """Send a command and return its reply."""
-        try:
-            return await super().execute_command(*args, **options)  # type: ignore[no-untyped-call]
-        except exceptions.ReadOnlyError:
-            # The address may lead to the new primary: connect again for the next command.
-            await self.connection_pool.disconnect(inuse_connections=False)
-            raise
-
-    def pipeline(self, transaction: bool = True, shard_hint: str | None = None) -> Pipeline:
-        """Return a pipeline, for the arguments of redis-py."""
-        return Commands(self.connection_pool, self.response_callbacks, transaction, shard_hint)
-
-
 @asynccontextmanager
 async def connect(settings: RedisSettings) -> AsyncIterator[Redis]:
     """Open the client. It connects when a command first needs it."""
@@ -159,18 +129,15 @@ async def connect(settings: RedisSettings) -> AsyncIterator[Redis]:
         max_connections=settings.pool_size,
         socket_connect_timeout=settings.connect_timeout,
         socket_timeout=settings.timeout,
-        # One more try for a connection that the server has closed meanwhile. None after a timeout,
-        # which would double the wait.
-        retry=Retry(NoBackoff(), 1, supported_errors=(exceptions.ConnectionError,)),
+        # One more try, on a new connection, after the server has closed one or become a replica.
+        # None after a timeout, which would double the wait.
+        retry=Retry(NoBackoff(), 1, (exceptions.ConnectionError, exceptions.ReadOnlyError)),
         decode_responses=True,
         # The name in CLIENT LIST. A client_name would fail for users without the command CLIENT.
         driver_info=DriverInfo().add_upstream_driver(PROJECT["Name"], PROJECT["Version"]),
     )
-    client = Client.from_pool(pool)
-    try:
+    async with Redis.from_pool(pool) as client:
         yield client
-    finally:
-        await client.aclose()
 
 
 async def ping() -> None:

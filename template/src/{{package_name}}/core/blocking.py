@@ -31,31 +31,10 @@ T = TypeVar("T")
 log = structlog.stdlib.get_logger(__name__)
 
 
-class Threads:
-    """The limits of an app: calls that run, calls that wait, and seconds that they wait."""
-
-    def __init__(self, settings: ServiceSettings) -> None:
-        self.free = asyncio.Semaphore(settings.blocking_threads)
-        self._may_wait = settings.blocking_queue_size
-        self._timeout = settings.blocking_acquire_timeout
-
-    async def acquire(self) -> None:
-        """Wait for a thread, first come, first served; raises BackendUnavailable."""
-        if self.free.locked() and self._may_wait == 0:
-            raise BackendUnavailable("too many calls wait for a thread")
-        self._may_wait -= 1
-        try:
-            async with asyncio.timeout(self._timeout):
-                await self.free.acquire()
-        except TimeoutError as error:
-            raise BackendUnavailable("no thread is free") from error
-        finally:
-            self._may_wait += 1
-
-
 def init_app(app: Quart, settings: ServiceSettings) -> None:
     """Allow `run()` in this app."""
-    app.extensions[NAME] = Threads(settings)
+    threads = asyncio.Semaphore(settings.blocking_threads)
+    app.extensions[NAME] = (threads, settings.blocking_acquire_timeout)
 
 
 async def run(function: Callable[P, T], /, *args: P.args, **kwargs: P.kwargs) -> T:
@@ -69,12 +48,16 @@ async def run(function: Callable[P, T], /, *args: P.args, **kwargs: P.kwargs) ->
             "blocking.run() works in a handler, or in a script or test inside "
             "`async with app.app_context():`."
         )
-    threads: Threads = current_app.extensions[NAME]
-    await threads.acquire()
+    threads, timeout = current_app.extensions[NAME]
+    try:
+        async with asyncio.timeout(timeout):
+            await threads.acquire()
+    except TimeoutError as error:
+        raise BackendUnavailable("no thread is free") from error
     call = partial(copy_context().run, function, *args, **kwargs)
     loop = asyncio.get_running_loop()
     ended: asyncio.Future[T] = loop.create_future()
-    ended.add_done_callback(lambda _: threads.free.release())
+    ended.add_done_callback(lambda _: threads.release())
     # A thread per call costs 0.1 ms. As a daemon, it cannot keep the process from ending.
     Thread(target=_work, args=(call, loop, ended), name=NAME, daemon=True).start()
     try:

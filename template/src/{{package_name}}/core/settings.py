@@ -3,7 +3,7 @@
 from collections.abc import Iterator
 from typing import Annotated, Any, Literal, Self, TypeAlias
 
-from pydantic import Field, NonNegativeInt, PositiveInt, ValidationError
+from pydantic import Field, PositiveInt, ValidationError
 from pydantic_settings import BaseSettings, SettingsConfigDict
 from quart import current_app
 
@@ -51,9 +51,6 @@ class ServiceSettings(EnvSettings):
 
     blocking_threads: PositiveInt = 20
     """Calls that `blocking.run()` makes at the same time."""
-
-    blocking_queue_size: NonNegativeInt = 100
-    """Calls that may wait for a thread. Further calls get a 503 at once."""
 
     blocking_acquire_timeout: Seconds = 1.0
     """Seconds to wait for a free thread. After that the client gets a 503."""
