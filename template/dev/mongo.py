@@ -49,10 +49,7 @@ def start(directory: Path, *, durable: bool, port: int | None = None) -> Server:
                 *("--wiredTigerEngineConfigString", "log=(file_max=16MB,prealloc=false)"),
             ],
             _set_up,
-            title=TITLE,
-            variable=VARIABLE,
             url=f"mongodb://{HOST}:{port}/?directConnection=true",
-            port=port,
             log=log,
             env=os.environ | _borrowed_libraries(directory),
             # Throw-away data needs no checkpoint at the end.

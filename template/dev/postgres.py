@@ -15,7 +15,7 @@ from urllib.parse import quote, urlsplit, urlunsplit
 
 import asyncpg
 
-from .server import HOST, CannotStart, Server, claimed, find_program, free_port
+from .server import HOST, CannotStart, Server, claimed, described, find_program, free_port
 
 NAME = "postgres"
 TITLE = "PostgreSQL"
@@ -49,10 +49,7 @@ def start(directory: Path, *, durable: bool, port: int | None = None) -> Server:
                 *(() if durable else FAST),
             ],
             lambda url: asyncio.run(_execute(url, "SELECT 1")),
-            title=TITLE,
-            variable=VARIABLE,
             url=f"postgresql://{USER}:{password}@{HOST}:{port}/postgres",
-            port=port,
             log=log,
             # Throw-away data needs no checkpoint at the end.
             stop_signal=signal.SIGINT if durable else signal.SIGQUIT,
@@ -149,8 +146,7 @@ def _initialise(directory: Path, log: IO[bytes]) -> str:
         subprocess.run(initdb, check=True, stdout=log, stderr=log)
     except (OSError, subprocess.CalledProcessError) as error:
         raise CannotStart(
-            f"dev: {TITLE}: initdb failed. Its output is in {log.name}."
-            f" To use another server, set {VARIABLE}."
+            described(f"has no data: initdb failed with {type(error).__name__}", log)
         ) from error
     unfinished.rename(data)
     return file.read_text()

@@ -33,10 +33,7 @@ def start(directory: Path, *, durable: bool, port: int | None = None) -> Server:
                 *("--save", "", "--appendonly", "yes" if durable else "no"),
             ],
             _ping,
-            title=TITLE,
-            variable=VARIABLE,
             url=f"redis://{HOST}:{port}/0",
-            port=port,
             log=log,
             cwd=directory,
         )

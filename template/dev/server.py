@@ -24,6 +24,7 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import AbstractContextManager, contextmanager, suppress
 from pathlib import Path
 from typing import IO, Any, Protocol, Self
+from urllib.parse import urlsplit
 
 HOST = "127.0.0.1"
 
@@ -100,22 +101,18 @@ class Server(Process):
         command: Sequence[str | Path],
         ask: Callable[[str], object],
         *,
-        title: str,
-        variable: str,
         url: str,
-        port: int,
         log: IO[bytes],
         **options: Any,
     ) -> None:
         """Start a server and wait until it is ready. Raises CannotStart.
 
         ask: is called with the URL, and raises any exception as long as the server is not ready.
-        variable: the environment variable by which developers choose another server.
         """
         options |= {"stdin": subprocess.DEVNULL, "stdout": log, "stderr": log}
         # A Ctrl-C of the terminal is for the owner only.
         super().__init__(command, start_new_session=True, **options)
-        self.url, self.port = url, port
+        self.url, self.port = url, urlsplit(url).port or 0
         problem = "is not ready"
         deadline = time.monotonic() + START_TIMEOUT
         while time.monotonic() < deadline:
@@ -124,16 +121,21 @@ class Server(Process):
                 break
             try:
                 # Clients often wait long before they try again.
-                socket.create_connection((HOST, port), timeout=1).close()
+                socket.create_connection((HOST, self.port), timeout=1).close()
                 ask(url)
                 return
             except Exception as error:
                 problem = f"is not ready: {error!r}"
                 time.sleep(POLL_EVERY)
         self.stop()
-        text = Path(log.name).read_text(encoding="utf-8", errors="replace")
-        line = f"dev: {title} {problem}. To use another server, set {variable}."
-        raise CannotStart("\n  ".join([line, *text.splitlines()[-12:]]))
+        raise CannotStart(described(problem, log))
+
+
+def described(problem: str, log: IO[bytes]) -> str:
+    """Return a message about a server that cannot start, with the end of its log."""
+    path = Path(log.name)
+    line = f"dev: {path.stem} {problem}. You can set the URL of another server: see .env.example."
+    return "\n  ".join([line, *path.read_text(errors="replace").splitlines()[-12:]])
 
 
 class DevServer(Protocol):

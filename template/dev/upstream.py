@@ -40,10 +40,7 @@ def start(directory: Path, *, durable: bool, port: int | None = None) -> "Server
             # -P: modules of this folder have names of libraries.
             [sys.executable, "-P", __file__, "--port", str(port)],
             lambda _url: None,
-            title=TITLE,
-            variable=VARIABLE,
             url=f"http://{HOST}:{port}",
-            port=port,
             log=log,
             stop_signal=signal.SIGKILL,
         )
