@@ -194,7 +194,10 @@ class Servers:
         return self
 
     def __exit__(self, *_: object) -> None:
-        self.close()
+        """Stop the new servers, side by side."""
+        started = [start.result() for start in self._starting.values() if not start.exception()]
+        with ThreadPoolExecutor() as pool:
+            pool.map(Server.stop, started)
 
     def url(self, kind: DevServer) -> str:
         """Wait until one server is ready, and return its URL. Raises CannotStart."""
@@ -207,12 +210,6 @@ class Servers:
     def new(self) -> dict[str, str]:
         """Wait for the new servers, and return their URLs by variable. Raises CannotStart."""
         return {variable: start.result().url for variable, start in self._starting.items()}
-
-    def close(self) -> None:
-        """Stop the new servers, side by side. A second call does nothing."""
-        started = [start.result() for start in self._starting.values() if not start.exception()]
-        with ThreadPoolExecutor() as pool:
-            pool.map(Server.stop, started)
 
 
 @contextmanager

@@ -46,7 +46,6 @@ async def test_the_total_is_the_slowest_and_not_the_sum(
 
     report = await (await client.get("/overview")).get_json()
 
-    assert all(source["duration_ms"] >= 200 for source in report["sources"].values())
     assert 200 <= report["total_ms"] < 800
 
 
