@@ -11,6 +11,7 @@ import atexit
 import json
 import logging
 import re
+import signal
 import sys
 from contextlib import suppress
 from datetime import UTC, datetime
@@ -137,8 +138,11 @@ def log_access(event: str, line: dict[str, Any]) -> None:
 
 
 def finish() -> None:
-    """Write each further line before the process goes on, unless nobody reads them."""
-    background_handler().waits = True
+    """Write each further line before the process goes on, unless nobody reads them.
+
+    A server such as uvicorn handles SIGTERM, and repeats it at the end: that kills the process.
+    """
+    background_handler().waits = callable(signal.getsignal(signal.SIGTERM))
 
 
 class BackgroundHandler(logging.Handler):

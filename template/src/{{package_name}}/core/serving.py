@@ -7,15 +7,13 @@ around Quart, in ASGI. Hooks of Quart are the better place for what belongs to s
 import asyncio
 import gc
 import re
-import signal
-from collections.abc import Awaitable, Callable, Iterator
-from contextlib import contextmanager, suppress
+from collections.abc import Awaitable, Callable
+from contextlib import suppress
 from contextvars import ContextVar
 from functools import cache, partial
 from http import HTTPStatus
 from io import BytesIO
 from time import perf_counter
-from types import FrameType
 from typing import Any, TypeAlias
 
 import structlog
@@ -50,8 +48,8 @@ CLIENT_LEFT = 499
 
 MAX_PATH_LOGGED = 200
 
-CUT_OFF = {"timeout": 1001, "shutdown": 1012}
-"""Why the service ends a stream, and the close code of a WebSocket: going away, restarting."""
+GOING_AWAY, RESTARTING = 1001, 1012
+"""Close codes of a WebSocket after STREAM_TIMEOUT, and on SIGTERM."""
 
 WEBSOCKET_QUEUE = 4
 """Messages, of 16 MiB at most, that a WebSocket handler may have waiting."""
@@ -102,7 +100,6 @@ class Service(Quart):
         self.trusted_hosts = [
             host.strip().lower() for host in settings.trusted_hosts.split(",") if host.strip()
         ]
-        self.streams: set[Exchange] = set()
         bound_connections(settings)
 
     async def asgi_app(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -137,35 +134,6 @@ class Service(Quart):
         current_exchange.get().failed = True
         return await super().handle_websocket_exception(*args)
 
-    @contextmanager
-    def ending_streams_on_sigterm(self) -> Iterator[None]:
-        """End event streams and WebSockets on SIGTERM: they may have no end of their own."""
-        loop = asyncio.get_running_loop()
-        by_server = signal.getsignal(signal.SIGTERM)
-        if not callable(by_server):
-            yield
-            return
-
-        def end_streams() -> None:
-            for stream in self.streams:
-                stream.end("shutdown")
-
-        received: list[int] = []
-
-        def handle(number: int, frame: FrameType | None) -> None:
-            received.append(number)
-            loop.call_soon_threadsafe(end_streams)
-            by_server(number, frame)
-
-        signal.signal(signal.SIGTERM, handle)
-        try:
-            yield
-        finally:
-            signal.signal(signal.SIGTERM, by_server)
-            if received:
-                # At its end, uvicorn repeats the signal, which kills the process at once.
-                logs.finish()
-
 
 class Exchange:
     """One request or WebSocket: its ID, its limits, its headers and its line in the log."""
@@ -197,6 +165,8 @@ class Exchange:
             message = await receive()
             if message["type"] != "websocket.receive":
                 self.unread.release()
+            if message.get("code") == RESTARTING:
+                self._ended = "shutdown"
             return message
 
         try:
@@ -207,7 +177,7 @@ class Exchange:
                 await app(self._scope, receive_bounded, self._pass_on)
             else:
                 await app(self._scope, receive, self._pass_on)
-            if self._ended in CUT_OFF:
+            if self._ended in {"timeout", "shutdown"}:
                 await self._cut_off()
         except Exception:
             self._ended = "error"
@@ -215,7 +185,7 @@ class Exchange:
         finally:
             if self._timer:
                 self._timer.cancel()
-                self._app.streams.discard(self)
+                event_streams.discard(self)
             self._log()
 
     def enter(self, handled: Request | Websocket) -> None:
@@ -225,7 +195,7 @@ class Exchange:
             self.route = handled.url_rule.rule
 
     def end(self, why: str) -> None:
-        """End a stream now; why: a key of CUT_OFF, for the log."""
+        """End a stream now; why: "timeout" or "shutdown", for the log."""
         if not self._ended and self._handler:
             self._ended = why
             # Not the task of `serve`: Quart's tasks for the request would go on without it.
@@ -271,11 +241,10 @@ class Exchange:
             if b"content-length" not in present:
                 self._bound_stream()
             if present.get(b"content-type", b"").startswith(b"text/event-stream"):
-                self._app.streams.add(self)
+                event_streams.add(self)
         elif kind == "websocket.accept":
             self._status = HTTPStatus.SWITCHING_PROTOCOLS
             self._bound_stream()
-            self._app.streams.add(self)
         elif kind == "websocket.close":
             if self.failed and self._status == HTTPStatus.SWITCHING_PROTOCOLS:
                 message["code"] = 1011
@@ -290,12 +259,14 @@ class Exchange:
 
     async def _cut_off(self) -> None:
         """Tell the client that the service ends a stream or a WebSocket."""
-        if self._scope["type"] == "websocket":
+        kind = self._scope["type"]
+        if kind == "websocket" and self._ended == "timeout":
             with suppress(OSError):
-                await self._send({"type": "websocket.close", "code": CUT_OFF[self._ended]})
-        elif self._ended == "shutdown":
+                await self._send({"type": "websocket.close", "code": GOING_AWAY})
+        elif kind == "http" and self._ended == "shutdown":
             await self._send({"type": "http.response.body", "body": b"", "more_body": False})
-        # Otherwise the server closes the connection, and the client sees that something is missing.
+        # Otherwise the server closes the connection: a WebSocket with RESTARTING, and a response so
+        # that the client sees that something is missing.
 
     def _log(self) -> None:
         kind = self._scope["type"]
@@ -312,12 +283,15 @@ class Exchange:
 
 current_exchange: ContextVar[Exchange] = ContextVar("current_exchange")
 
+event_streams: set[Exchange] = set()
+"""The event streams that are open: they may have no end of their own."""
+
 
 class BoundedProtocol(HttpToolsProtocol):
     """uvicorn's HTTP connection, with limits for headers and slow clients.
 
     uvicorn has no options for them: 50 MB of one header took 3.4 s of CPU, and a client that sent
-    slowly, or nothing, kept its connection.
+    slowly, or nothing, kept its connection. It waits for event streams as for other responses.
     """
 
     max_header_size = 64 * 1024
@@ -360,6 +334,12 @@ class BoundedProtocol(HttpToolsProtocol):
             self._deadline.cancel()
             self._deadline = None
         super().on_message_complete()
+
+    def shutdown(self) -> None:
+        """End all event streams, because the server stops."""
+        super().shutdown()
+        for stream in event_streams:
+            stream.end("shutdown")
 
     def _expire(self) -> None:
         if not self.transport.is_closing():
