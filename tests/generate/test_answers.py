@@ -22,6 +22,7 @@ from harness import (
     template,
     uv,
 )
+from messages import again, shown_command
 
 LETTERS = "Use A-Z, 0-9, space, dot, - or _."
 FIRST = "Start with a letter from A to Z."
@@ -161,6 +162,40 @@ def test_a_copy_says_what_comes_next(tmp_path: Path) -> None:
         assert words in message
     assert "postgres" not in message
     assert max(map(len, message.splitlines())) <= 80
+
+
+@pytest.mark.parametrize(
+    "answers",
+    [
+        [],
+        ["backends=[http, redis]", "features=[]", "ci=none", "project_name=Order Service"],
+        [r"""description=It's "5 $HOME" `id` \ {{ 7 * 7 }} ; # ü""", "author_name=O'Neill & Co"],
+        ["description=- yes: [no]", "author_email=a+b@example.org", "license=Proprietary"],
+    ],
+)
+def test_the_command_that_a_copy_shows_makes_the_same(answers: list[str], tmp_path: Path) -> None:
+    """Whatever the answers are, a shell passes them on as they were."""
+    options = [option for answer in answers for option in ("-d", answer)]
+    target = "it's orders" if answers else "orders"
+    outcome = copier("copy", "--defaults", *options, template(), target, cwd=tmp_path)
+
+    again(shown_command(outcome.output), tmp_path / "again")
+
+    assert files_of(tmp_path / "again" / target) == files_of(tmp_path / target)
+
+
+def test_the_shown_command_does_not_take_what_settings_say(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """An answer that was deleted in a prompt stays empty, even where settings have a default."""
+    (tmp_path / "settings.yml").write_text("defaults: {author_name: Example Ltd, license: MIT}")
+    monkeypatch.setenv("COPIER_SETTINGS_PATH", str(tmp_path / "settings.yml"))
+    options = ("--defaults", "-d", "author_name=", "-d", "license=BSD-3-Clause")
+    outcome = copier("copy", *options, template(), "orders", cwd=tmp_path)
+
+    again(shown_command(outcome.output), tmp_path / "again")
+
+    assert files_of(tmp_path / "again" / "orders") == files_of(tmp_path / "orders")
 
 
 def test_a_template_in_a_folder_is_warned_of(tmp_path: Path) -> None:

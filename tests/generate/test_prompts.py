@@ -5,8 +5,9 @@ from pathlib import Path
 import pexpect
 import pyte
 import pytest
-from harness import answers_of
-from terminal import CLEAR, DOWN, ENTER, SPACE, copier_copy
+from harness import answers_of, files_of, generate
+from messages import again, shown_command
+from terminal import CLEAR, DOWN, ENTER, SPACE, copier, copier_copy
 
 pytestmark = pytest.mark.slow
 
@@ -38,7 +39,7 @@ def test_backends_are_selected_with_the_space_bar(
     terminal.send("Orders" + ENTER)
     terminal.expect("What does it do")
     terminal.send(ENTER)
-    terminal.expect(r"Which backends does it use\? \(Space deselects, Enter confirms\)")
+    terminal.expect(r"Which backends does it use\? \(All are selected\. Space deselects one\)")
     terminal.expect("Outbound HTTP")
     terminal.send(SPACE + DOWN + SPACE + ENTER)
     for question in QUESTIONS[2:]:
@@ -51,6 +52,26 @@ def test_backends_are_selected_with_the_space_bar(
     assert terminal.exitstatus == 0
     assert answers_of(tmp_path / "orders")["backends"] == ["redis", "http"]
     assert not (tmp_path / "orders" / "alembic.ini").exists()
+    again(shown_command(str(terminal.before).replace("\r\n", "\n")), tmp_path / "again")
+    assert files_of(tmp_path / "again" / "orders") == files_of(tmp_path / "orders")
+
+
+def test_an_update_asks_for_the_backends_only(tmp_path: Path) -> None:
+    """`--ask backends` shows the present choice, and what Space does to it."""
+    project = generate(tmp_path / "orders", ["redis"], commit=True)
+    terminal = copier("update", "--defaults", "--ask", "backends", cwd=project)
+    terminal.expect(r"Which backends does it use\? \(Space changes one\)")
+    terminal.expect("Outbound HTTP")
+    terminal.send(SPACE + DOWN + DOWN + DOWN + SPACE + ENTER)
+    terminal.expect("Orders is up to date. Backends: postgres, redis, http")
+    terminal.expect(pexpect.EOF)
+    terminal.close()
+
+    assert terminal.exitstatus == 0
+    answers = answers_of(project)
+    assert answers["backends"] == ["postgres", "redis", "http"]
+    fresh = generate(tmp_path / "fresh", ["postgres", "redis", "http"])
+    assert files_of(project) == files_of(fresh)
 
 
 def test_a_wrong_name_can_be_corrected(tmp_path: Path) -> None:
