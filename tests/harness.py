@@ -14,6 +14,7 @@ from typing import Any, NamedTuple
 
 import yaml
 from copier import Settings, run_copy, run_update
+from jinja2 import Environment
 from uv import find_uv_bin
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -169,6 +170,14 @@ def template() -> Path:
     return folder
 
 
+def clone_from_address(folder: Path) -> str:
+    """Serve the template from an address, clone it to `copier-quart`, and return the address."""
+    served = folder / "served" / "copier-quart.git"
+    git("clone", "-q", "--bare", template(), served, cwd=folder)
+    git("clone", "-q", served.as_uri(), folder / "copier-quart", cwd=folder)
+    return served.as_uri()
+
+
 def generate(
     target: Path, backends: Sequence[str] = BACKENDS, *, commit: bool = False, **answers: Any
 ) -> Path:
@@ -301,6 +310,11 @@ def answers_of(project: Path) -> dict[str, Any]:
     """Return the recorded answers of a project."""
     answers: dict[str, Any] = yaml.safe_load((project / ".copier-answers.yml").read_text())
     return answers
+
+
+def words_of(question: Mapping[str, Any]) -> str:
+    """Return a question of `copier.yml` as a copy asks it."""
+    return Environment(autoescape=False).from_string(question["help"]).render()  # noqa: S701 - text
 
 
 def copier(*arguments: str | Path, cwd: Path, check: bool = True) -> Outcome:

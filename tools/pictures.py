@@ -25,7 +25,7 @@ from terminal import CLEAR, DOWN, ENTER, SPACE, copier_copy
 
 IMAGES = ROOT / "docs" / "images"
 
-COMMAND = 'uvx copier copy "$PWD/copier-quart" orders'
+COMMAND = 'uvx copier copy "$TEMPLATE" orders'
 """What people type."""
 
 ROWS, COLUMNS = 30, 88

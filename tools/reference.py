@@ -9,7 +9,7 @@ from tempfile import TemporaryDirectory
 from typing import Any
 
 import yaml
-from harness import BACKENDS, FEATURES, ROOT, answers_of, copier, generate, template, uv
+from harness import BACKENDS, FEATURES, ROOT, answers_of, copier, generate, template, uv, words_of
 
 PAGE = ROOT / "docs" / "reference.md"
 
@@ -86,7 +86,7 @@ def questions() -> Iterator[str]:
     yield from table(
         ["name", "question", "kind", "default"],
         [
-            [f"`{name}`", question["help"], kind(question), shown(defaults[name])]
+            [f"`{name}`", words_of(question), kind(question), shown(defaults[name])]
             for name, question in asked.items()
         ],
     )

@@ -10,9 +10,7 @@ DOWN, SPACE, ENTER = "\x1b[B", " ", "\r"
 CLEAR = "\x15"
 
 
-def copier(
-    *arguments: str, cwd: Path, rows: int = 40, columns: int = 120
-) -> "pexpect.spawn[str]":
+def copier(*arguments: str, cwd: Path, rows: int = 40, columns: int = 120) -> "pexpect.spawn[str]":
     """Return a command of Copier waiting for answers."""
     return pexpect.spawn(
         sys.executable,

@@ -27,7 +27,7 @@ from test_edits import assert_kept, edit, replace
 
 pytestmark = pytest.mark.slow
 
-README = (ROOT / "README.md").read_text()
+GUIDE = (ROOT / "docs" / "update.md").read_text()
 
 SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGKILL)
 
@@ -106,7 +106,7 @@ def test_an_interrupted_copy_is_repeated(
     copier(*COPY, "--overwrite", template(), "orders", cwd=workbench)
     assert files_of(project) == expected
     cure = "`rm -f orders/.copier-answers.yml`, then the same command again, with `--overwrite`"
-    assert cure in README
+    assert cure in GUIDE
 
 
 @pytest.mark.parametrize("how", SIGNALS, ids=lambda how: how.name)
@@ -138,7 +138,7 @@ def test_an_interrupted_update_is_undone(how: signal.Signals, workbench: Path) -
 
 
 def test_an_update_with_conflicts_is_undone(workbench: Path) -> None:
-    """The same command; and it is the one that the README and the update itself name."""
+    """The same command; and it is the one that the guide and the update itself name."""
     project = generate(workbench / "orders", ["redis"], commit=True)
     replace(project / "README.md", "A Quart service.", "Our pride.")
     commit_all(project)
@@ -151,4 +151,4 @@ def test_an_update_with_conflicts_is_undone(workbench: Path) -> None:
     assert files_of(project) == before
     assert git("status", "--porcelain", "--ignored", cwd=project) == ""
     assert f"  {UNDO}\n" in said.output
-    assert f"`{UNDO}`" in README
+    assert f"`{UNDO}`" in GUIDE

@@ -24,7 +24,7 @@ from test_edits import append, replace
 
 pytestmark = pytest.mark.slow
 
-README = (ROOT / "README.md").read_text()
+GUIDE = (ROOT / "docs" / "update.md").read_text()
 
 
 @pytest.fixture
@@ -105,7 +105,7 @@ REFUSED: dict[str, tuple[Callable[[Path], list[str]], str]] = {
 
 @pytest.mark.parametrize("wrong", REFUSED)
 def test_a_refused_update_says_why_and_changes_nothing(wrong: str, project: Path) -> None:
-    """Where the words are Copier's own, the README's table has them, with the cure."""
+    """Where the words are Copier's own, the guide's table has them, with the cure."""
     break_it, sentence = REFUSED[wrong]
     options = break_it(project)
     before = files_of(project)
@@ -115,8 +115,8 @@ def test_a_refused_update_says_why_and_changes_nothing(wrong: str, project: Path
     assert outcome.code != 0
     assert outcome.output.strip().splitlines()[-1] == sentence
     assert files_of(project) == before
-    symptoms = re.findall(r"^\| `([^`]+)`", README, re.MULTILINE)
-    assert any(symptom in sentence for symptom in symptoms), f"{sentence} is not in the README"
+    symptoms = re.findall(r"^\| `([^`]+)`", GUIDE, re.MULTILINE)
+    assert any(symptom in sentence for symptom in symptoms), f"{sentence} is not in the guide"
 
 
 def test_an_unknown_question_is_told(project: Path) -> None:
@@ -136,7 +136,7 @@ def test_an_unknown_question_is_told(project: Path) -> None:
 
 
 def test_a_backend_cannot_be_added_by_hand_in_the_answers_file(project: Path) -> None:
-    """Copier believes that it was there and has been deleted; the README says how to go back."""
+    """Copier believes that it was there and has been deleted; the guide says how to go back."""
     replace(project / ".copier-answers.yml", "- redis\n", "- redis\n- http\n")
     commit_all(project, "Add a backend by hand")
 
