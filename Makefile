@@ -35,9 +35,11 @@ drill: $(READY)
 bench: $(READY)
 	$(RUN) $(if $(AGAINST),benchmarks.compare "$(AGAINST)",benchmarks $(if $(QUICK),--quick))
 
-# The guide as a site, in site/, with a new reference. A broken link is an error.
+# The guide as a site, in site/, with a new reference and the data of the configurator. A broken link
+# is an error.
 docs: $(READY)
 	$(RUN) reference --write
+	$(RUN) configurator
 	$(VENV)/bin/zensical build --clean --strict
 
 # The README's pictures, from a real session. It needs Chromium.
