@@ -92,6 +92,7 @@ def test_sigterm_lets_requests_finish_and_tells_streams(serve: Callable[..., Pro
     assert 200 < ended["duration_ms"] < 800
     (line,) = process.log("websocket")
     assert (line["status"], line["ended"], line["route"]) == (101, "shutdown", "/echo")
+    assert process.log()[-1]["event"].startswith("Finished server process")
     assert not [line for line in process.log() if line["level"] in {"error", "warning"}]
     assert "Traceback" not in process.text()
     assert "secret" not in process.text()
