@@ -38,7 +38,7 @@ if sys.version_info < (3, 12):
         async with asyncio.timeout(timeout):
             return await awaitable
 
-    # PyMongo waits with it in each command, redis-py for each connection. asyncpg has its own.
+    # Some clients wait with it in each command, some for each connection.
     asyncio.wait_for = wait_for  # type: ignore[assignment]
 
 
