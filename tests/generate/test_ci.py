@@ -103,6 +103,9 @@ def test_the_files_are_valid_and_safe(tmp_path: Path) -> None:
         gitlab / ".gitlab-ci.yml",
         cwd=tmp_path,
     )
+    forms = ROOT / ".github" / "ISSUE_TEMPLATE"
+    run(*check, "vendor.github-issue-forms", forms / "bug.yml", forms / "idea.yml", cwd=tmp_path)
+    run(*check, "vendor.github-issue-config", forms / "config.yml", cwd=tmp_path)
     run(*check, "vendor.renovate", github / "renovate.json", gitlab / "renovate.json", cwd=tmp_path)
 
 
