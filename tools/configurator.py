@@ -88,6 +88,7 @@ class Configurator:
                 self.environment.loader = FileSystemLoader(ROOT)
                 self.context = dict(worker._render_context())
         self.contexts: dict[Answers, dict[str, Any]] = {}
+        self.refused: dict[Answers, str] = {}
         self.owned: dict[Answers, PathSpec[Any]] = {}
         self.samples = list(self._samples())
 
@@ -124,8 +125,19 @@ class Configurator:
             self.contexts[chosen] = self.context | given | {"_copier_answers": recorded}
         return self.contexts[chosen]
 
-    def has(self, path: str, chosen: Answers) -> bool:
-        """Return whether a service with these answers has a file."""
+    def refusal(self, chosen: Answers) -> str:
+        """Return why Copier refuses these answers together; nothing if it takes them."""
+        if chosen not in self.refused:
+            rules = (self.config[name].get("validator", "") for name in self.answers(chosen))
+            texts = [self.environment.from_string(rule) for rule in rules]
+            context = self.context_of(chosen)
+            self.refused[chosen] = " ".join(text.render(context).strip() for text in texts).strip()
+        return self.refused[chosen]
+
+    def has(self, path: str, chosen: Answers) -> bool | None:
+        """Return whether a service with these answers has a file; None: they are refused."""
+        if self.refusal(chosen):
+            return None
         if chosen not in self.owned:
             lines = [
                 self.environment.from_string(pattern).render(self.context_of(chosen))
@@ -162,6 +174,10 @@ class Configurator:
         asked = ("backends", "features", "ci", "license")
         return {
             "reserved": self.reserved(),
+            "refusal": compact(
+                self.depends(self.refusal),
+                lambda text: texts.setdefault(text, len(texts)),
+            ),
             "inputs": [[each.question, each.value] for each in self.inputs],
             "questions": {
                 name: {

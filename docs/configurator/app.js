@@ -108,6 +108,7 @@
   const text = (name, title, attributes) =>
     field(title, element("input", { name, type: "text", autocomplete: "off", ...attributes }));
 
+  const refused = element("p", { class: "wrong", role: "alert" });
   const wrong = element("p", { class: "wrong", id: "configurator-wrong", role: "alert" });
   const form = element(
     "form",
@@ -127,6 +128,7 @@
       "div",
       {},
       several("features", "Features"),
+      refused,
       one("ci", "CI"),
       one("license", "Licence"),
       text("address", "Address of the template (optional)", { value: "" }),
@@ -223,9 +225,14 @@
     const problem = problemOf(answers.name);
     wrong.textContent = problem;
     form.elements.name.setAttribute("aria-invalid", String(Boolean(problem)));
-    copy.disabled = Boolean(problem);
+    const refusal = TEMPLATE.texts[look(TEMPLATE.refusal, answers)];
+    refused.textContent = refusal;
+    copy.disabled = Boolean(problem || refusal);
     copied.textContent = "";
-    if (problem) return;
+    if (copy.disabled) {
+      command.textContent = "";
+      return;
+    }
     files = filesOf(answers);
     command.textContent = commandOf(answers);
     const lines = files.reduce((sum, [, body]) => sum + linesOf(body), 0);

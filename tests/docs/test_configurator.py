@@ -55,8 +55,11 @@ def choices(made: Configurator, number: int) -> Iterator[Answers]:
     """Yield everything, nothing, and random answers."""
     yield tuple(each.options[-1] for each in made.inputs)
     yield tuple(each.options[0] for each in made.inputs)
-    for _ in range(number):
-        yield tuple(random.choice(each.options) for each in made.inputs)  # noqa: S311
+    while number:
+        chosen = tuple(random.choice(each.options) for each in made.inputs)  # noqa: S311
+        if not made.refusal(chosen):
+            number -= 1
+            yield chosen
 
 
 def test_the_pieces_give_what_copier_gives(
@@ -76,6 +79,28 @@ def test_the_pieces_give_what_copier_gives(
         theirs = re.sub("(?<=^_commit: ).*", "…", files[".copier-answers.yml"], flags=re.MULTILINE)
         theirs = re.sub("(?<=^_src_path: ).*", "…", theirs, flags=re.MULTILINE)
         assert mine == theirs
+
+
+def test_answers_that_copier_refuses_together_are_refused() -> None:
+    """With its sentence, which depends on the answers in question only."""
+    made = Configurator()
+    made.config["features"]["validator"] = (
+        '{% if "tracing" in features and "redis" not in backends %}'
+        "\ntracing needs redis.\n{% endif %}"
+    )
+    numbers = [("backends", "redis"), ("features", "tracing")]
+
+    found = made.depends(made.refusal)
+
+    assert [made.inputs[index][:2] for index in found.inputs] == numbers
+    assert found.values == {
+        ("0", "0"): "",
+        ("0", "1"): "tracing needs redis.",
+        ("1", "0"): "",
+        ("1", "1"): "",
+    }
+    without_redis = tuple(str(int(each.value == "tracing")) for each in made.inputs)
+    assert made.has("README.md", without_redis) is None
 
 
 def test_the_data_stay_small(data: dict[str, Any]) -> None:
