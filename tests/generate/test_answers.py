@@ -59,6 +59,7 @@ WRONG: list[tuple[str, object, str]] = [
     ("backends", ["mysql"], "'mysql' is not in"),
     ("backends", "redis", "Not a YAML list: 'redis'"),
     ("features", ["magic"], "'magic' is not in"),
+    ("features", ["kubernetes"], "kubernetes needs container, too."),
     ("license", "GPL", "license"),
     ("package_name", "other", "package_name follows from project_name. Leave it out."),
     ("project_slug", "other", "project_slug follows from project_name. Leave it out."),

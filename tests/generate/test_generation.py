@@ -66,6 +66,11 @@ EACH_FEATURE = {
         src/orders/tracing/__init__.py src/orders/tracing/asgi.py src/orders/tracing/discreet.py
         src/orders/tracing/loop.py src/orders/tracing/telemetry.py
     """,
+    "kubernetes": """
+        deploy/base/config.env deploy/base/deployment.yaml deploy/base/kustomization.yaml
+        deploy/base/network.yaml deploy/base/scaling.yaml deploy/base/service.yaml
+        deploy/overlays/dev/kustomization.yaml deploy/overlays/production/kustomization.yaml
+    """,
 }
 TRACED_DATABASE = "src/orders/tracing/pools.py"
 EACH_CI = {"github": ".github/workflows/ci.yml", "gitlab": ".gitlab-ci.yml", "none": ""}
@@ -77,6 +82,9 @@ WORDS = {
     "http": "aiohttp|upstream|weather",
 }
 """What only a service with the backend may say."""
+
+CLUSTER = "kubernetes|kubectl|kustomize"
+"""What only a service with the feature `kubernetes` may say."""
 
 JUSTIFIED: dict[str, Sequence[str]] = {
     # A method of redis-py.
@@ -110,6 +118,8 @@ def expected_files(backends: Sequence[str], features: Sequence[str], ci: str) ->
             files.append(f"src/orders/tracing/{backend}.py")
     if "tracing" in features and set(backends) - {"http"}:
         files.append(TRACED_DATABASE)
+    if "kubernetes" in features and "postgres" in backends:
+        files.append("deploy/base/migrate.yaml")
     return set(files)
 
 
@@ -141,6 +151,9 @@ def test_every_choice(
         for name, text in texts.items():
             if name != "LICENSE":
                 assert_not_named(WORDS[backend], name, text)
+    for name, text in texts.items():
+        if "kubernetes" not in features:
+            assert_not_named(CLUSTER, name, text)
     for name, text in texts.items():
         assert_clean(name, text)
         assert_parses(name, text)
@@ -193,7 +206,7 @@ def assert_parses(name: str, text: str) -> None:
         case ".toml":
             tomllib.loads(text)
         case ".yml" | ".yaml":
-            yaml.safe_load(text)
+            assert list(yaml.safe_load_all(text))
         case ".json":
             json.loads(text)
 

@@ -84,6 +84,12 @@ OTHERS: list[Change] = [
     ({"features": ["examples", "tracing"]}, {"features": ["examples"]}),
     ({"features": ["container", "tracing"]}, {"features": ["examples", "tracing"]}),
     ({}, {"license": "Apache-2.0"}),
+    ({}, {"features": ["container", "kubernetes"]}),
+    (
+        {"features": ["container", "kubernetes"]},
+        {"features": ["container", "tracing", "kubernetes"]},
+    ),
+    ({"features": ["container", "tracing", "kubernetes"]}, {"features": []}),
     ({"license": "Proprietary"}, {"license": "BSD-3-Clause"}),
     ({}, {"author_name": "Zoë", "author_email": "zoe@example.org"}),
     ({"author_name": "Zoë"}, {"author_name": ""}),
