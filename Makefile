@@ -31,9 +31,10 @@ drill: $(READY)
 	$(if $(WRITE),$(RUN) drill --write,$(VENV)/bin/pytest -m alone)
 
 # The service beside others. Run nothing else beside it. QUICK=1: a part of it. AGAINST=commit: the
-# service beside the one that the template generated at that commit.
+# service beside the one that the template generated at that commit. SCALE=1: more processes, and
+# their replacement behind HAProxy.
 bench: $(READY)
-	$(RUN) $(if $(AGAINST),benchmarks.compare "$(AGAINST)",benchmarks $(if $(QUICK),--quick))
+	$(RUN) $(if $(SCALE),benchmarks.scale,$(if $(AGAINST),benchmarks.compare "$(AGAINST)",benchmarks $(if $(QUICK),--quick)))
 
 # The guide as a site, in site/, with a new reference and the data of the configurator. A broken link
 # is an error.

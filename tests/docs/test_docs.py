@@ -32,7 +32,7 @@ from uv import find_uv_bin
 
 pytestmark = pytest.mark.slow
 
-OPERATE = ROOT / "docs" / "operate.md"
+SCALE = ROOT / "docs" / "scale.md"
 
 PAGES = sorted((ROOT / "docs").rglob("*.md"))
 
@@ -155,7 +155,7 @@ def test_the_guide_has_the_log_configuration_that_is_tested() -> None:
     """The one for uvicorn with several workers."""
     tested = (ROOT / "tests" / "service" / "test_process.py").read_text()
     literal = re.search(r"^LOG_CONFIG = ({.*?^})", tested, re.MULTILINE | re.DOTALL)
-    shown = re.search(r'```json\n(\{\s+"version": 1.*?)```', OPERATE.read_text(), re.DOTALL)
+    shown = re.search(r'```json\n(\{\s+"version": 1.*?)```', SCALE.read_text(), re.DOTALL)
     assert literal
     assert shown
     assert json.loads(shown[1]) == ast.literal_eval(literal[1])
@@ -221,6 +221,24 @@ def test_the_figures_are_those_of_the_last_runs() -> None:
         f"{ratios['a row, service to fastapi']['ratio']} of FastAPI",
     ):
         assert figure in " ".join(evidence.split())
+
+
+def test_the_figures_of_scale_are_those_of_the_last_run() -> None:
+    """`make bench SCALE=1` has written them down: no request was lost."""
+    page = SCALE.read_text()
+    result = json.loads((ROOT / "benchmarks" / "results" / "scale.json").read_text())
+    gentle, rough = result["rollouts"]
+
+    for each in result["processes"]:
+        rates = [each["endpoints"][name]["rate"] for name in ("json", "postgres", "upstream")]
+        cells = [each["processes"], *(f"{rate:,}" for rate in rates)]
+        row = [*map(str, cells), str(each["postgresql_connections"])]
+        assert f"| {' | '.join(row)} |" in page
+    for rollout in (gentle, rough):
+        assert f"| {rollout['requests']:,} | {rollout['replaced']} | {rollout['lost']:,} |" in page
+    assert gentle["requests"] >= 5000
+    assert gentle["lost"] == 0
+    assert rough["lost"] > 0
 
 
 def test_the_guides_build_as_a_site(tmp_path: Path) -> None:

@@ -9,7 +9,7 @@ from pathlib import Path
 from urllib.parse import urlsplit, urlunsplit
 
 import pytest
-from harness import Outcome, clean_environment, generate, open_folder, run, uv
+from harness import ROOT, Outcome, clean_environment, generate, open_folder, run, uv
 from pooler import pooled
 
 pytestmark = pytest.mark.slow
@@ -251,3 +251,69 @@ def test_without_a_url_one_line_says_what_is_missing(project: Path) -> None:
     assert outcome.code != 0
     assert outcome.output.startswith("DATABASE_URL: is missing; for example postgresql://")
     assert outcome.output.count("\n") == 1
+
+
+GUIDE = ROOT / "docs" / "scale.md"
+
+SIDE_BY_SIDE: list[tuple[str, list[str]]] = [
+    ("0001", ["1"]),
+    ("0002", ["1"]),
+    ("0002", ["1", "2"]),
+    ("0002", ["1"]),
+    ("0002", ["2"]),
+    ("0003", ["2"]),
+    ("0003", ["2", "3"]),
+    ("0003", ["2"]),
+    ("0003", ["3"]),
+    ("0004", ["3"]),
+]
+"""What a rollout goes through: the last migration, and the versions of the service that run. It
+also goes back to the version before."""
+
+
+def test_the_guide_expands_and_contracts_under_running_versions(project: Path, url: str) -> None:
+    """Each version reads what any other one beside it has written, on connections of before."""
+    texts = dict(
+        re.findall(r"^-- (\w+ \w+)\n(.*?)^```$", GUIDE.read_text(), re.MULTILINE | re.DOTALL)
+    )
+    for number in ("0002", "0003", "0004"):
+        revision(project, number, texts[f"migration {number}"])
+    queries = {
+        name.removeprefix("version "): text.strip().rstrip(";").split(";\n")
+        for name, text in texts.items()
+        if name.startswith("version")
+    }
+
+    plan = json.dumps({"queries": queries, "steps": SIDE_BY_SIDE})
+    python = project / ".venv" / "bin" / "python"
+    outcome = run(python, "-c", ROLL_OUT, plan, cwd=project, env={"DATABASE_URL": url})
+
+    assert outcome.output.splitlines()[-1] == "12 written, 80 read"
+    columns = "SELECT column_name FROM information_schema.columns WHERE table_name = 'notes'"
+    assert ["body"] not in query(project, url, columns)
+
+
+ROLL_OUT = """
+import asyncio, json, os, subprocess, sys
+import asyncpg
+
+async def main():
+    plan = json.loads(sys.argv[1])
+    connections, written, read = {}, {}, 0
+    for revision, versions in plan["steps"]:
+        subprocess.run(["alembic", "upgrade", revision], check=True, env=ENVIRONMENT)
+        for version in versions:
+            if version not in connections:
+                connections[version] = await asyncpg.connect(os.environ["DATABASE_URL"])
+            text = f"note {len(written)}"
+            written[await connections[version].fetchval(plan["queries"][version][0], text)] = text
+        for version in versions:
+            for note, text in written.items():
+                found = await connections[version].fetchval(plan["queries"][version][1], note)
+                assert found == text, (version, note, found)
+                read += 1
+    print(len(written), "written,", read, "read")
+
+ENVIRONMENT = os.environ | {"PATH": os.path.dirname(sys.executable) + ":" + os.environ["PATH"]}
+asyncio.run(main())
+"""
