@@ -5,12 +5,14 @@ environment because they are large.
 """
 
 import re
+import shlex
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import pytest
 import yaml
+from cluster import cluster
 from harness import (
     BACKENDS,
     FEATURES,
@@ -237,6 +239,27 @@ def test_kustomize_connects_what_belongs_together(built: Mapping[str, Path]) -> 
                 if labels.items() <= template["metadata"]["labels"].items()
             }
             assert matched == (set(templates) if kind == "NetworkPolicy" else {"orders"}), kind
+
+
+@pytest.mark.slow
+def test_the_commands_of_a_rollout_apply_the_migrations_before_the_pods(tmp_path: Path) -> None:
+    """The first one applies all that the migrations need, and no pod of the service."""
+    project = generate(tmp_path / "orders", features=list(FEATURES))
+    text = (project / "deploy" / "base" / "migrate.yaml").read_text()
+    commands = re.findall(r"^# +kubectl (apply .*)$", text, re.MULTILINE)
+
+    with cluster() as (address, created):
+        applied = []
+        for command in commands:
+            options = ("--server", address, "--validate=false", f"--cache-dir={tmp_path}/cache")
+            uv(*KUBECTL, *shlex.split(command), *options, cwd=project)
+            applied.append(created.copy())
+            created.clear()
+
+    first, second = applied
+    assert {"ConfigMap", "Job", "NetworkPolicy", "ServiceAccount"} <= set(first)
+    assert "Deployment" not in first
+    assert sorted({*second} - {*first}) == ["Deployment"]
 
 
 @pytest.mark.slow
