@@ -79,7 +79,7 @@ class Process:
 
     def kill(self) -> None:
         """End the command by SIGKILL, as a crash would."""
-        send(signal.SIGKILL, [self.pid])
+        send(signal.SIGKILL, family(self.pid))
         self.stop()
 
     def freeze(self) -> None:

@@ -31,9 +31,8 @@ def logged(capsys: pytest.CaptureFixture[str]) -> Callable[[], Awaitable[Lines]]
 
 @pytest.fixture
 def open_folder() -> Iterator[Path]:
-    """Return a folder that every account can reach: there, a server finds its data again."""
+    """Return a folder where a server finds its data again."""
     with TemporaryDirectory(prefix="service-") as folder:
-        Path(folder).chmod(0o755)
         yield Path(folder)
 
 
