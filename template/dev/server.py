@@ -74,6 +74,9 @@ class Process:
 
     def stop(self) -> None:
         """Stop the command, by force after GRACE. A second call does nothing."""
+        # A fork of this process may have the socket open, too: to close it would tell nobody.
+        with suppress(OSError):
+            self._channel.shutdown(socket.SHUT_RDWR)
         self._channel.close()
         self._keeper.wait()
 
@@ -297,7 +300,7 @@ def keep(channel: int, stop_signal: int, command: Sequence[str]) -> int:
     """Be the keeper of a command, and return its exit code (128 + n for signal n).
 
     channel: the file descriptor of a socket to the owner. The keeper stops the command when the
-    owner closes the socket or is gone.
+    owner shuts the socket down or is gone.
     """
     owner = socket.socket(fileno=channel)
     owner.set_inheritable(False)
