@@ -60,6 +60,7 @@ def test_an_update_asks_for_the_backends_only(tmp_path: Path) -> None:
     """`--ask backends` shows the present choice, and what Space does to it."""
     project = generate(tmp_path / "orders", ["redis"], commit=True)
     terminal = copier("update", "--defaults", "--ask", "backends", cwd=project)
+    terminal.expect_exact("git worktree add --detach ../preview")
     terminal.expect(r"Which backends does it use\? \(Space changes one\)")
     terminal.expect("Outbound HTTP")
     terminal.send(SPACE + DOWN + DOWN + DOWN + SPACE + ENTER)

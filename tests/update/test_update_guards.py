@@ -119,6 +119,24 @@ def test_a_refused_update_says_why_and_changes_nothing(wrong: str, project: Path
     assert any(symptom in sentence for symptom in symptoms), f"{sentence} is not in the guide"
 
 
+def test_a_preview_touches_nothing(project: Path) -> None:
+    """The guide's commands for a look before an update, while there is uncommitted work."""
+    append(project / "README.md", "\nMINE\n")
+    (project / "new.txt").touch()
+    before = files_of(project)
+    preview = project.parent / "preview"
+
+    git("worktree", "add", "-q", "--detach", "../preview", cwd=project)
+    copier("update", "--defaults", "-d", "backends=[http]", cwd=preview)
+
+    assert "?? src/orders/backends/http.py" in git("status", "--short", cwd=preview)
+    assert "+# UPSTREAM_URL=" in git("diff", "-U0", "HEAD", ".env.example", cwd=preview)
+    assert files_of(project) == before
+    git("worktree", "remove", "--force", "../preview", cwd=project)
+    assert files_of(project) == before
+    assert git("branch", "--list", cwd=project) == "* main"
+
+
 def test_an_unknown_question_is_told(project: Path) -> None:
     """Copier ignores it; a misspelt name must not look like success."""
     ignored = '"backend" was ignored: there is no such question.'
