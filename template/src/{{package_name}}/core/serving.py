@@ -41,6 +41,12 @@ HEADERS = {
 }
 """Headers of every response that does not set them. The proxy that ends TLS adds HSTS."""
 
+PREFLIGHT = {
+    b"access-control-request-method": b"access-control-allow-methods",
+    b"access-control-request-headers": b"access-control-allow-headers",
+}
+"""What a browser asks before it sends something, and the header that allows it."""
+
 HOST = re.compile(r"([\w-]{1,63}(\.[\w-]{1,63}){0,9}\.?|\[[\da-f:.]{2,45}\])(:\d{1,5})?", re.ASCII)
 
 CLIENT_LEFT = 499
@@ -97,9 +103,8 @@ class Service(Quart):
         self.config["MAX_CONTENT_LENGTH"] = settings.max_body_size
         # Quart would cut streams after 60 s and log nothing. STREAM_TIMEOUT takes its place.
         self.config["RESPONSE_TIMEOUT"] = None
-        self.trusted_hosts = [
-            host.strip().lower() for host in settings.trusted_hosts.split(",") if host.strip()
-        ]
+        self.trusted_hosts = _listed(settings.trusted_hosts.lower())
+        self.cors_origins = {origin.encode() for origin in _listed(settings.cors_origins)}
         bound_connections(settings)
 
     async def asgi_app(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -151,6 +156,8 @@ class Exchange:
         self._timer: asyncio.TimerHandle | None = None
         self.route: str | None = None
         self.failed = False
+        # What hooks add to the line in the log.
+        self.line: dict[str, Any] = {}
         self.unread: asyncio.Semaphore
 
     async def serve(self, app: Callable[..., Awaitable[None]], receive: Receive) -> None:
@@ -237,6 +244,7 @@ class Exchange:
             headers = message["headers"]
             present = dict(headers)
             headers += [header for header in HEADERS.items() if header[0] not in present]
+            headers += self._cors_headers()
             headers.append((b"x-request-id", self._request_id))
             if b"content-length" not in present:
                 self._bound_stream()
@@ -252,6 +260,18 @@ class Exchange:
         elif kind.endswith("response.body") and not message.get("more_body"):
             self._ended = "complete"
         await self._send(message)
+
+    def _cors_headers(self) -> Iterator[tuple[bytes, bytes]]:
+        """Yield what lets pages of other origins call, also on errors and refusals."""
+        if origins := self._app.cors_origins:
+            yield b"vary", b"Origin"
+            origin = self._headers.get(b"origin")
+            if origin and not origins.isdisjoint({origin, b"*"}):
+                yield b"access-control-allow-origin", origin
+                yield b"access-control-expose-headers", b"*"
+                for asked, allowed in PREFLIGHT.items():
+                    if asked in self._headers:
+                        yield allowed, self._headers[asked]
 
     def _bound_stream(self) -> None:
         loop = asyncio.get_running_loop()
@@ -278,7 +298,11 @@ class Exchange:
         if self._ended != "complete":
             line["ended"] = self._ended or "client left"
         line["duration_ms"] = round((perf_counter() - self._started) * 1000, 1)
-        logs.log_access("request" if kind == "http" else "websocket", line)
+        logs.log_access("request" if kind == "http" else "websocket", line | self.line)
+
+
+def _listed(text: str) -> list[str]:
+    return [part.strip() for part in text.split(",") if part.strip()]
 
 
 current_exchange: ContextVar[Exchange] = ContextVar("current_exchange")

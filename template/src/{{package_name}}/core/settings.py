@@ -39,6 +39,10 @@ class ServiceSettings(EnvSettings):
     """Host names that clients may use, separated by commas, such as "api.example.org". A leading
     dot includes all subdomains: ".example.org". By default every host name is accepted."""
 
+    cors_origins: str = ""
+    """Origins whose pages may call, separated by commas, such as "https://shop.example.org", or "*"
+    for all. Cookies are never accepted from them."""
+
     api_docs: bool = True
     """Whether the service shows its API at /docs and /openapi.json."""
 
