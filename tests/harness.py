@@ -29,7 +29,7 @@ URLS = {
 
 BACKENDS = tuple(URLS)
 
-FEATURES = ("examples", "container", "tracing", "kubernetes")
+FEATURES = ("examples", "container", "tracing", "kubernetes", "auth")
 
 LICENSES = ("MIT", "Apache-2.0", "BSD-3-Clause", "Proprietary")
 
@@ -49,16 +49,16 @@ class Mix(NamedTuple):
 MIXES = [
     Mix("github", "MIT", ("examples", "container")),
     Mix("github", "Apache-2.0", ("examples",)),
-    Mix("github", "BSD-3-Clause", ("container", "tracing", "kubernetes")),
+    Mix("github", "BSD-3-Clause", ("container", "tracing", "kubernetes", "auth")),
     Mix("github", "Proprietary", ("examples", "tracing")),
     Mix("gitlab", "MIT", ()),
-    Mix("gitlab", "Apache-2.0", ("examples", "container", "tracing", "kubernetes")),
+    Mix("gitlab", "Apache-2.0", ("examples", "container", "tracing", "kubernetes", "auth")),
     Mix("gitlab", "BSD-3-Clause", ("container", "tracing")),
     Mix("gitlab", "Proprietary", ("tracing",)),
     Mix("none", "MIT", ("container", "tracing", "kubernetes")),
     Mix("none", "Apache-2.0", ("container",)),
     Mix("none", "BSD-3-Clause", ("examples",)),
-    Mix("none", "Proprietary", ("container", "kubernetes")),
+    Mix("none", "Proprietary", ("container", "kubernetes", "auth")),
 ]
 """Each value of each of these answers with each value of every other; the first is the default."""
 

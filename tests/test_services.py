@@ -54,9 +54,13 @@ def fitting(backends: Collection[str], features: Collection[str]) -> Iterator[Pa
             yield name
 
 
-def add_service_tests(project: Path, backends: Collection[str], features: Collection[str]) -> None:
-    """Copy those that fit into a service."""
+def add_service_tests(
+    project: Path, backends: Collection[str], features: Collection[str], about: str = ""
+) -> None:
+    """Copy those that fit into a service; about: only those with this word in their names."""
     for name in fitting(backends, features):
+        if name.name.startswith("test_") and about not in name.name:
+            continue
         target = project / "tests" / "service" / name
         target.parent.mkdir(parents=True, exist_ok=True)
         shutil.copy(SERVICE / name, target)
@@ -102,9 +106,9 @@ MIXED: list[Sequence[str]] = [
     ["mongo"],
     [],
     ["postgres", "redis"],
-    [],
-    ["mongo", "http"],
     BACKENDS,
+    ["mongo", "http"],
+    [],
 ]
 """Backends for each of the other mixes of answers."""
 
@@ -127,7 +131,10 @@ def test_a_service_with_other_answers_passes_its_tests(
     )
     uv("sync", "--quiet", cwd=project)
 
-    if "tracing" in mix.features and len(backends) in {0, len(BACKENDS)}:
+    if "auth" in mix.features:
+        # The others call endpoints that say nothing from outside, without tokens.
+        add_service_tests(project, backends, mix.features, about="auth")
+    elif "tracing" in mix.features and len(backends) in {0, len(BACKENDS)}:
         add_service_tests(project, backends, mix.features)
     passes(project)
     uv("run", "--no-sync", "mypy", cwd=project)

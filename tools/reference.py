@@ -21,6 +21,9 @@ EXAMPLES = "orders.blueprints."
 OVERVIEW = "orders.blueprints.examples"
 """The module of the page and of /overview, which use all backends and need none."""
 
+FEATURE_OF = {"issuer": "auth"}
+"""Modules in backends/ that belong to a feature."""
+
 FILES = "<any("
 """A part of the path of each file that a page loads."""
 
@@ -210,7 +213,7 @@ def owners(endpoint: Mapping[str, Any]) -> Iterator[str]:
 
 def parts(described: Mapping[str, Any]) -> list[str]:
     """Return the parts of the name of a module."""
-    return str(described["module"]).split(".")
+    return [FEATURE_OF.get(part, part) for part in str(described["module"]).split(".")]
 
 
 def shown(value: Any) -> str:

@@ -121,6 +121,10 @@ def test_the_code_of_the_guides_runs(tmp_path: Path) -> None:
     guide_test = GUIDE_TEST.format(modules=modules, calls=", ".join(calls))
     (project / "tests" / "test_guide.py").write_text(guide_test)
 
+    for page in PAGES:
+        for packages in ADDED.findall(page.read_text()):
+            uv("add", "--quiet", *packages.split(), cwd=project)
+
     tested = uv("run", "--quiet", "pytest", "-q", "tests/test_guide.py", *tests, cwd=project)
     uv("run", "mypy", "src", *tests, cwd=project)
     uv("run", "ruff", "check", "src", "migrations", *tests, cwd=project)
@@ -136,6 +140,9 @@ def code_of(page: Path) -> Iterator[Block]:
     if page.name != "extend.md":
         yield from blocks(page.read_text(), "python")
 
+
+ADDED = re.compile(r"^uv add (.+)$", re.MULTILINE)
+"""The packages that a page adds."""
 
 TEST = re.compile(r"^(?:async )?def test_", re.MULTILINE)
 
@@ -159,6 +166,16 @@ def test_the_guide_has_the_log_configuration_that_is_tested() -> None:
     assert literal
     assert shown
     assert json.loads(shown[1]) == ast.literal_eval(literal[1])
+
+
+def test_the_claims_about_security_have_tests() -> None:
+    """Each test that the page names is there."""
+    named = re.findall(r"`(tests/[\w/]+\.py)::(\w+)`", (ROOT / "docs" / "security.md").read_text())
+
+    assert len(named) > 25
+    for file, test in named:
+        places = [ROOT / file, ROOT / "template" / file, ROOT / "template" / f"{file}.jinja"]
+        assert any(f"def {test}(" in place.read_text() for place in places if place.exists()), test
 
 
 def test_the_reference_is_up_to_date(tmp_path: Path) -> None:

@@ -14,6 +14,7 @@ CALLS = {
     "rate": ("", "1.1"),
     "weather": ("'São Paulo'", "result | {'city': 'São Paulo'}"),
     "total": ("[1, 2]", "3"),
+    "me": ("", "{'subject': 'ada'}"),
 }
 """The arguments of each function, and its result."""
 
@@ -21,8 +22,9 @@ TRY_IT = """
 import inspect
 
 import pytest
-from quart import Quart
+from quart import Quart, g
 
+from orders.auth import Caller
 from orders.backends import postgres
 from orders.blueprints import {modules}
 
@@ -34,6 +36,7 @@ async def test_function(app: Quart, number: int) -> None:
         await postgres.pool().execute(
             "INSERT INTO customers VALUES ('ada@example.org', 'Ada') ON CONFLICT DO NOTHING"
         )
+        g.caller = Caller("ada", frozenset(), {{}})
         call, check = calls[number]
         result = call()
         assert check(await result if inspect.isawaitable(result) else result)

@@ -12,7 +12,6 @@ from pathlib import Path
 import pytest
 import yaml
 from harness import (
-    BACKENDS,
     LICENSES,
     MIXES,
     NOTHING,
@@ -71,6 +70,7 @@ EACH_FEATURE = {
         deploy/base/network.yaml deploy/base/scaling.yaml deploy/base/service.yaml
         deploy/overlays/dev/kustomization.yaml deploy/overlays/production/kustomization.yaml
     """,
+    "auth": "dev/issuer.py src/orders/auth.py src/orders/backends/issuer.py tests/test_auth.py",
 }
 TRACED_DATABASE = "src/orders/tracing/pools.py"
 EACH_CI = {"github": ".github/workflows/ci.yml", "gitlab": ".gitlab-ci.yml", "none": ""}
@@ -80,8 +80,9 @@ WORDS = {
     "mongo": "mongo|bson|fiftyone|pycurl|events",
     "redis": "redis|valkey|counters|lua",
     "http": "aiohttp|upstream|weather",
+    "auth": "issuer|joserfc|jwt|bearer",
 }
-"""What only a service with the backend may say."""
+"""What only a service with the backend or the feature may say."""
 
 CLUSTER = "kubernetes|kubectl|kustomize"
 """What only a service with the feature `kubernetes` may say."""
@@ -89,6 +90,8 @@ CLUSTER = "kubernetes|kubectl|kustomize"
 JUSTIFIED: dict[str, Sequence[str]] = {
     # A method of redis-py.
     "add_upstream_driver": ("src/orders/backends/redis.py",),
+    # The client of the issuer.
+    "aiohttp": ("pyproject.toml", "dev/issuer.py", "src/orders/backends/issuer.py"),
     # Of HTTP: the server behind a gateway.
     "upstream": ("src/orders/core/errors.py",),
     # The events of a span.
@@ -106,7 +109,7 @@ PAGES = ("src/orders/blueprints/examples.py", "src/orders/core/api.py")
 def expected_files(backends: Sequence[str], features: Sequence[str], ci: str) -> set[str]:
     """Return the files that a service with these answers consists of."""
     files = f"{EVERY_SERVICE} {EACH_CI[ci]}".split()
-    if backends:
+    if backends or "auth" in features:
         files += ANY_BACKEND.split()
     for feature in features:
         files += EACH_FEATURE[feature].split()
@@ -147,10 +150,10 @@ def test_every_choice(
 
     assert set(files) == expected_files(backends, features, ci)
     texts = {name: content.decode() for name, content in files.items()}
-    for backend in set(BACKENDS) - set(backends):
+    for missing in WORDS.keys() - {*backends, *features}:
         for name, text in texts.items():
             if name != "LICENSE":
-                assert_not_named(WORDS[backend], name, text)
+                assert_not_named(WORDS[missing], name, text)
     for name, text in texts.items():
         if "kubernetes" not in features:
             assert_not_named(CLUSTER, name, text)
@@ -240,7 +243,8 @@ def variables_of(project: Path) -> dict[str, tuple[object, str]]:
     classes.pop("InvalidSettings")
     bases = {ast.unparse(base) for node in classes.values() for base in node.bases}
     variables: dict[str, tuple[object, str]] = {}
-    for name in set(classes) - bases:
+    # Without a pool, nobody inherits from the base of those that have one.
+    for name in set(classes) - bases - {"PoolSettings"}:
         fields, prefix = fields_of(name, classes)
         for field, (default, docstring) in fields.items():
             variable = field if field.isupper() else f"{prefix}{field}".upper()

@@ -83,6 +83,9 @@ OTHERS: list[Change] = [
     ({"ci": "none"}, {"ci": "github"}),
     ({"features": ["examples", "tracing"]}, {"features": ["examples"]}),
     ({"features": ["container", "tracing"]}, {"features": ["examples", "tracing"]}),
+    ({"backends": [], "features": []}, {"features": ["auth"]}),
+    ({"backends": ["http"], "features": ["auth"]}, {"backends": [], "features": []}),
+    ({"features": ["examples", "auth"]}, {"features": ["examples", "container"]}),
     ({}, {"license": "Apache-2.0"}),
     ({}, {"features": ["container", "kubernetes"]}),
     (
