@@ -238,7 +238,7 @@ def open_folder() -> Iterator[Path]:
 
 def processes_of(project: Path) -> list[str]:
     """Return the command lines of all servers that run for a project."""
-    servers = ("postgres", "mongod", "valkey-server", "upstream.py", "uvicorn")
+    servers = ("postgres", "mongod", "valkey-server", "upstream.py", "issuer.py", "uvicorn")
     lines = []
     for file in Path("/proc").glob("[0-9]*/cmdline"):
         with suppress(OSError):

@@ -13,7 +13,7 @@ import time
 from collections.abc import Iterator
 from contextlib import ExitStack, suppress
 from pathlib import Path
-from urllib.request import urlopen
+from urllib.request import Request, urlopen
 
 import pexpect
 import pytest
@@ -26,6 +26,7 @@ from harness import (
     git,
     open_folder,
     processes_of,
+    register,
     run,
     uv,
 )
@@ -543,6 +544,43 @@ def test_a_service_without_backends(tmp_path: Path) -> None:
     assert process.returncode == 0
     assert "Traceback" not in output
     assert services_of(project) == []
+
+
+CLOSED = """
+from quart import Blueprint
+
+from ..auth import current_caller, requires
+
+blueprint = requires("things:read")(Blueprint("closed", __name__))
+
+
+@blueprint.get("/closed")
+async def closed() -> dict[str, str]:
+    return {"subject": current_caller().subject}
+"""
+
+
+def test_the_printed_token_opens_what_is_closed(tmp_path: Path) -> None:
+    """It has all permissions that the source names."""
+    project = generate(tmp_path / "orders", [], features=["auth"])
+    (project / "src" / "orders" / "blueprints" / "closed.py").write_text(CLOSED)
+    register(project, "closed")
+    uv("sync", "--quiet", cwd=project)
+    port = free_port()
+    with dev(project, "--port", str(port)) as process:
+        assert process.stdout is not None
+        token = next(line.split()[1] for line in process.stdout if line.startswith("  Token"))
+        wait_for(lambda: ask(port, "/health/live")[0] == 200, 30)
+        headers = {"Authorization": f"Bearer {token}"}
+        without, _ = ask(port, "/closed")
+        with urlopen(Request(f"http://127.0.0.1:{port}/closed", headers=headers)) as response:
+            answer = json.load(response)
+        process.terminate()
+        process.wait(15)
+
+    assert without == 401
+    assert answer == {"subject": "developer"}
+    assert processes_of(project) == []
 
 
 CLOSED_FOLDER = """

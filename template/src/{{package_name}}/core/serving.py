@@ -41,11 +41,12 @@ HEADERS = {
 }
 """Headers of every response that does not set them. The proxy that ends TLS adds HSTS."""
 
-PREFLIGHT = {
-    b"access-control-request-method": b"access-control-allow-methods",
-    b"access-control-request-headers": b"access-control-allow-headers",
-}
-"""What a browser asks before it sends something, and the header that allows it."""
+CORS = [
+    (b"access-control-allow-headers", b"*, Authorization"),
+    (b"access-control-allow-methods", b"*"),
+    (b"access-control-expose-headers", b"*"),
+]
+"""What pages of CORS_ORIGINS may send and read. Cookies stay out of it."""
 
 HOST = re.compile(r"([\w-]{1,63}(\.[\w-]{1,63}){0,9}\.?|\[[\da-f:.]{2,45}\])(:\d{1,5})?", re.ASCII)
 
@@ -244,7 +245,11 @@ class Exchange:
             headers = message["headers"]
             present = dict(headers)
             headers += [header for header in HEADERS.items() if header[0] not in present]
-            headers += self._cors_headers()
+            if origins := self._app.cors_origins:
+                headers.append((b"vary", b"Origin"))
+                origin = self._headers.get(b"origin")
+                if origin and not origins.isdisjoint({origin, b"*"}):
+                    headers += [(b"access-control-allow-origin", origin), *CORS]
             headers.append((b"x-request-id", self._request_id))
             if b"content-length" not in present:
                 self._bound_stream()
@@ -260,18 +265,6 @@ class Exchange:
         elif kind.endswith("response.body") and not message.get("more_body"):
             self._ended = "complete"
         await self._send(message)
-
-    def _cors_headers(self) -> Iterator[tuple[bytes, bytes]]:
-        """Yield what lets pages of other origins call, also on errors and refusals."""
-        if origins := self._app.cors_origins:
-            yield b"vary", b"Origin"
-            origin = self._headers.get(b"origin")
-            if origin and not origins.isdisjoint({origin, b"*"}):
-                yield b"access-control-allow-origin", origin
-                yield b"access-control-expose-headers", b"*"
-                for asked, allowed in PREFLIGHT.items():
-                    if asked in self._headers:
-                        yield allowed, self._headers[asked]
 
     def _bound_stream(self) -> None:
         loop = asyncio.get_running_loop()
