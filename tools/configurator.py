@@ -40,7 +40,7 @@ Answers = tuple[str, ...]
 Function = Callable[[Answers], Any]
 """What depends on answers. None: the file in question is not there."""
 
-SAMPLES = 150
+SAMPLES = 300
 """Answers with which each piece is tried. The tests compare other answers with real services."""
 
 

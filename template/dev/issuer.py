@@ -46,15 +46,12 @@ def start(directory: Path, *, durable: bool, port: int | None = None) -> "Server
     from .server import Server, claimed, free_port
 
     port = port or free_port()
-    with claimed(directory / "issuer.log", VARIABLE) as log:
+    with claimed(directory / "issuer.log") as log:
         return Server(
             # -P: modules of this folder have names of libraries.
             [sys.executable, "-P", __file__, "--port", str(port)],
             lambda _url: None,
-            title=TITLE,
-            variable=VARIABLE,
             url=f"http://{HOST}:{port}",
-            port=port,
             log=log,
             stop_signal=signal.SIGKILL,
         )

@@ -547,7 +547,7 @@ async def test_websockets_are_checked_before_they_open(
     @app.websocket("/first-message")
     @public
     async def first_message() -> None:
-        caller = await caller_of(await websocket.receive())
+        caller = await caller_of(str(await websocket.receive()))
         await websocket.send(caller.subject)
 
     async def connect(path: str, token: str = "", message: str = "") -> Any:
