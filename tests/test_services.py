@@ -32,7 +32,7 @@ pytestmark = pytest.mark.slow
 
 SERVICE = ROOT / "tests" / "service"
 
-NEEDED = {*BACKENDS, *FEATURES, "backends"}
+NEEDED = {*BACKENDS, *FEATURES, "models", "backends"}
 """Words that say in the path of a test what it needs; `backends` stands for any of them."""
 
 THIS_PYTHON = "{}.{}".format(*sys.version_info)
