@@ -31,6 +31,11 @@ BACKENDS = tuple(URLS)
 
 FEATURES = ("examples", "container", "tracing", "kubernetes", "auth")
 
+"""The features that need no backend."""
+
+MODELS = "models"
+"""The feature that needs a database."""
+
 LICENSES = ("MIT", "Apache-2.0", "BSD-3-Clause", "Proprietary")
 
 
@@ -69,6 +74,15 @@ SUBSETS: list[list[str]] = [
     list(subset) for size in range(len(BACKENDS) + 1) for subset in combinations(BACKENDS, size)
 ]
 """All 16 choices of backends."""
+
+DATABASES = [subset for subset in SUBSETS if {"postgres", "mongo"} & set(subset)]
+"""The choices with a database, which the feature `models` needs."""
+
+MODELED = [
+    Mix("github", "MIT", ("examples", "container", MODELS)),
+    Mix("none", "MIT", ("tracing", MODELS)),
+]
+"""Mixes with models, with examples and without."""
 
 VERSION = "999.0.0"
 """The version under which the working tree is offered to updates."""

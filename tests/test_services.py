@@ -15,6 +15,7 @@ from harness import (
     BACKENDS,
     FEATURES,
     MIXES,
+    MODELS,
     ROOT,
     SUBSETS,
     Mix,
@@ -32,7 +33,7 @@ pytestmark = pytest.mark.slow
 
 SERVICE = ROOT / "tests" / "service"
 
-NEEDED = {*BACKENDS, *FEATURES, "models", "backends"}
+NEEDED = {*BACKENDS, *FEATURES, MODELS, "backends"}
 """Words that say in the path of a test what it needs; `backends` stands for any of them."""
 
 THIS_PYTHON = "{}.{}".format(*sys.version_info)
@@ -140,12 +141,39 @@ def test_a_service_with_other_answers_passes_its_tests(
     uv("run", "--no-sync", "mypy", cwd=project)
 
 
+@pytest.mark.parametrize(
+    ("backends", "features"),
+    [
+        (["postgres"], ["examples", MODELS]),
+        (["mongo"], [MODELS]),
+        (BACKENDS, [*FEATURES, MODELS]),
+    ],
+    ids=name_of,
+)
+def test_a_service_with_models_passes_its_tests(
+    backends: Sequence[str], features: list[str], open_path: Path
+) -> None:
+    """Beside the tests that need models, the first two run those of their database."""
+    project = generate(open_path / "orders", backends, features=features)
+    uv("sync", "--quiet", cwd=project)
+
+    add_service_tests(project, backends, features)
+    if len(backends) > 1:
+        # All others have passed in services without models, or with fewer backends.
+        for test in (project / "tests" / "service").rglob("test_*.py"):
+            if not {"models", "tracing"} & {*test.stem.split("_"), test.parent.name}:
+                test.unlink()
+    passes(project, TMPDIR=str(open_path))
+    uv("run", "--no-sync", "mypy", cwd=project)
+
+
 @each_subset
 def test_the_lowest_versions_that_a_service_declares_work(
     backends: list[str], tmp_path: Path
 ) -> None:
     """All subsets install; none and all run their tests, too."""
-    project = generate(tmp_path / "orders", backends, features=list(FEATURES))
+    models = [MODELS] if backends == list(BACKENDS) else []
+    project = generate(tmp_path / "orders", backends, features=[*FEATURES, *models])
 
     uv("sync", "--quiet", "--resolution", "lowest-direct", cwd=project)
     if len(backends) in {0, len(BACKENDS)}:
@@ -182,8 +210,8 @@ def test_every_test_of_services_runs_somewhere() -> None:
     names = {name.as_posix() for name in everywhere}
 
     assert {"test_api.py", "test_process.py"} <= names
-    assert not [name for name in names if "postgres" in name or "tracing" in name]
-    assert set(fitting(BACKENDS, FEATURES)) == {
+    assert not [name for name in names if re.search("postgres|tracing|models", name)]
+    assert set(fitting(BACKENDS, [*FEATURES, MODELS])) == {
         file.relative_to(SERVICE) for file in SERVICE.rglob("*.py")
     }
 

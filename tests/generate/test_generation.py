@@ -12,8 +12,11 @@ from pathlib import Path
 import pytest
 import yaml
 from harness import (
+    DATABASES,
     LICENSES,
     MIXES,
+    MODELED,
+    MODELS,
     NOTHING,
     ROOT,
     SUBSETS,
@@ -72,12 +75,25 @@ EACH_FEATURE = {
     """,
     "auth": "dev/issuer.py src/orders/auth.py src/orders/backends/issuer.py tests/test_auth.py",
 }
+EACH_MODEL = {
+    "": "src/orders/models/__init__.py tests/test_models.py",
+    "postgres": "src/orders/models/base.py src/orders/backends/postgres_models.py",
+    "mongo": "src/orders/backends/mongo_models.py",
+    "redis": "",
+    "http": "",
+}
+EACH_MODELED_EXAMPLE = {
+    "postgres": "src/orders/models/notes.py",
+    "mongo": "src/orders/models/events.py",
+    "redis": "",
+    "http": "",
+}
 TRACED_DATABASE = "src/orders/tracing/pools.py"
 EACH_CI = {"github": ".github/workflows/ci.yml", "gitlab": ".gitlab-ci.yml", "none": ""}
 
 WORDS = {
     "postgres": "postgres|asyncpg|alembic|sqlalchemy|database_url|migration|notes",
-    "mongo": "mongo|bson|fiftyone|pycurl|events",
+    "mongo": "mongo|bson|fiftyone|pycurl|events|beanie",
     "redis": "redis|valkey|counters|lua",
     "http": "aiohttp|upstream|weather",
     "auth": "issuer|joserfc|jwt|bearer",
@@ -86,6 +102,9 @@ WORDS = {
 
 CLUSTER = "kubernetes|kubectl|kustomize"
 """What only a service with the feature `kubernetes` may say."""
+
+WORDS_OF_MODELS = r"beanie|models/|postgres_models|mongo_models|sqlalchemy\.orm|mapped|asyncsession|autogenerate"
+"""What only a service with models may say."""
 
 JUSTIFIED: dict[str, Sequence[str]] = {
     # A method of redis-py.
@@ -112,7 +131,11 @@ def expected_files(backends: Sequence[str], features: Sequence[str], ci: str) ->
     if backends or "auth" in features:
         files += ANY_BACKEND.split()
     for feature in features:
-        files += EACH_FEATURE[feature].split()
+        files += EACH_FEATURE.get(feature, "").split()
+    for backend in ("", *backends) if MODELS in features else ():
+        files += EACH_MODEL[backend].split()
+        if backend and "examples" in features:
+            files += EACH_MODELED_EXAMPLE[backend].split()
     for backend in backends:
         files += EACH_BACKEND[backend].split()
         if "examples" in features:
@@ -133,7 +156,7 @@ CHOICES = [
         # The default and nothing at all are looked at in every run.
         marks=[] if mix in {MIXES[0], NOTHING} else pytest.mark.slow,
     )
-    for subset, mix in product(SUBSETS, MIXES)
+    for subset, mix in [*product(SUBSETS, MIXES), *product(DATABASES, MODELED)]
 ]
 each_choice = pytest.mark.parametrize(("backends", "features", "ci", "license_"), CHOICES)
 
@@ -154,6 +177,9 @@ def test_every_choice(
         for name, text in texts.items():
             if name != "LICENSE":
                 assert_not_named(WORDS[missing], name, text)
+    if MODELS not in features:
+        for name, text in texts.items():
+            assert_not_named(WORDS_OF_MODELS, name, text)
     for name, text in texts.items():
         if "kubernetes" not in features:
             assert_not_named(CLUSTER, name, text)
