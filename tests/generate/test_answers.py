@@ -60,6 +60,7 @@ WRONG: list[tuple[str, object, str]] = [
     ("backends", "redis", "Not a YAML list: 'redis'"),
     ("features", ["magic"], "'magic' is not in"),
     ("features", ["kubernetes"], "kubernetes needs container, too."),
+    ("features", ["examples", "models"], "models needs postgres or mongo."),
     ("license", "GPL", "license"),
     ("package_name", "other", "package_name follows from project_name. Leave it out."),
     ("project_slug", "other", "project_slug follows from project_name. Leave it out."),

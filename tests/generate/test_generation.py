@@ -103,7 +103,7 @@ WORDS = {
 CLUSTER = "kubernetes|kubectl|kustomize"
 """What only a service with the feature `kubernetes` may say."""
 
-WORDS_OF_MODELS = r"beanie|models/|postgres_models|mongo_models|sqlalchemy\.orm|mapped|asyncsession|autogenerate"
+WORDS_OF_MODELS = r"beanie|models/|(?:postgres|mongo)_models|sqlalchemy\.orm|mapped|autogenerate"
 """What only a service with models may say."""
 
 JUSTIFIED: dict[str, Sequence[str]] = {

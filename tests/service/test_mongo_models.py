@@ -36,7 +36,7 @@ class Thing(Document):
 
     class Settings:
         name = "modelled_things"
-        indexes = [IndexModel("name", unique=True)]
+        indexes = (IndexModel("name", unique=True),)
 
 
 class Measurement(Document):
@@ -53,7 +53,7 @@ class Names(View):
     class Settings:
         name = "names"
         source = Thing
-        pipeline = [{"$project": {"name": 1}}]
+        pipeline = ({"$project": {"name": 1}},)
 
 
 @pytest.fixture(autouse=True)
@@ -126,12 +126,9 @@ async def test_the_service_starts_before_its_server(
             with pytest.raises(DuplicateKeyError):
                 await Thing(name=thing.name).insert()
             assert await Names.find(Names.name == thing.name).count() == 1
-            kinds = {each["name"]: each["type"] for each in await list_collections()}
+            found = await mongo.database().list_collections()
+            kinds = {each["name"]: each["type"] async for each in found}
             assert kinds["measurements"] == "timeseries"
-
-
-async def list_collections() -> list[mongo.Document]:
-    return await (await mongo.database().list_collections()).to_list()
 
 
 async def test_a_service_that_is_started_again_finds_all_of_it(create_app: CreateApp) -> None:
@@ -189,10 +186,10 @@ async def test_a_cancelled_transaction_is_rolled_back(
     app = create_app()
 
     async def change() -> None:
-        async with mongo.database().client.start_session() as session:
-            async with await session.start_transaction():
-                await Thing(name=name).insert(session=session)
-                await asyncio.sleep(60)
+        client = mongo.database().client
+        async with client.start_session() as session, await session.start_transaction():
+            await Thing(name=name).insert(session=session)
+            await asyncio.sleep(60)
 
     async with serving(app) as client:
         await seconds_until(client, "/health/ready")

@@ -413,3 +413,20 @@ async def test_a_frozen_server_does_not_hold_up_the_end(
         started = perf_counter()
     assert perf_counter() - started < 2
     await asyncio.to_thread(server.thaw)
+
+
+async def test_clients_who_leave_are_no_errors(
+    app: Quart, logged: Callable[[], Awaitable[Lines]]
+) -> None:
+    """Whatever is being done for them: the log is for what somebody should look at."""
+    async with app.test_app(), app.app_context():
+        for number in range(300):
+            asking = asyncio.create_task(scalar("SELECT 1"))
+            for _ in range(number % 60):
+                await asyncio.sleep(0)
+            await asyncio.sleep(0.0001 * (number % 30))
+            asking.cancel()
+            await asyncio.wait([asking])
+        await assert_clean()
+
+    assert [line for line in await logged() if line["level"] in {"warning", "error"}] == []

@@ -10,9 +10,11 @@ import yaml
 from harness import (
     BACKENDS,
     FEATURES,
+    MODELS,
     SUBSETS,
     commit_all,
     copier,
+    files_of,
     generate,
     git,
     name_of,
@@ -255,6 +257,61 @@ def test_edits_survive_a_container_that_comes_and_goes(workbench: Path) -> None:
         update(project, features=features)
         assert_kept(project, names)
         commit_all(project)
+
+
+def add_models(project: Path, databases: list[str]) -> None:
+    """Add a module of models, and list its classes where the comments say so."""
+    room = project / "src" / "orders" / "models"
+    (room / "customers.py").write_text("# of a user\n")
+    listed = "# Yours, for example: from . import customers\n"
+    replace(room / "__init__.py", listed, f"{listed}from . import customers\n")
+    for database in databases:
+        hint = f"    # Yours in {database}, for example: customers.Customer,\n"
+        replace(room / "__init__.py", hint, f"{hint}    customers.Customer,\n")
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("backends", [["postgres"], ["mongo", "http"], list(BACKENDS)], ids=name_of)
+def test_edits_survive_models_that_come_and_go(backends: list[str], workbench: Path) -> None:
+    """A service without them then equals one that never had them, but for the user's edits."""
+    without = ["examples", "container"]
+    project = generate(workbench / "orders", backends, commit=True)
+    edit(project, list(EDITS))
+    before = files_of(project)
+
+    update(project, features=[*without, MODELS])
+    assert_kept(project, list(EDITS))
+    commit_all(project)
+    update(project, features=without)
+
+    assert_kept(project, list(EDITS))
+    assert changed(before, files_of(project)) == []
+
+
+@pytest.mark.slow
+def test_models_of_users_survive_another_database(workbench: Path) -> None:
+    """What they list stays, whichever database and examples come and go."""
+    features = ["examples", "container", MODELS]
+    project = generate(workbench / "orders", ["postgres"], features=features, commit=True)
+    add_models(project, ["PostgreSQL"])
+    commit_all(project)
+    for answers in (
+        {"backends": ["postgres", "mongo"]},
+        {"features": ["container", MODELS]},
+        {"features": features},
+        {"backends": ["postgres"]},
+    ):
+        update(project, **answers)
+        assert git("ls-files", "-u", cwd=project) == ""
+        text = (project / "src" / "orders" / "models" / "__init__.py").read_text()
+        assert "from . import customers\n" in text
+        assert "    customers.Customer,\n" in text
+        commit_all(project)
+
+
+def changed(before: Mapping[str, bytes], after: Mapping[str, bytes]) -> list[str]:
+    """Return the files that differ."""
+    return sorted(name for name in before.keys() | after if before.get(name) != after.get(name))
 
 
 @pytest.mark.slow

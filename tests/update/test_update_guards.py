@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 from harness import (
     BACKENDS,
+    MODELS,
     ROOT,
     SUBSETS,
     VERSION,
@@ -310,3 +311,19 @@ def test_a_service_with_conflicts_does_not_run(command: list[str], workbench: Pa
     )
     commit_all(project)
     uv("run", "pytest", "-q", cwd=project)
+
+
+def test_the_last_database_does_not_leave_models_behind(workbench: Path) -> None:
+    """One line says so, before anything is changed; the update that drops both works."""
+    features = ["container", MODELS]
+    project = generate(workbench / "orders", ["mongo", "redis"], features=features, commit=True)
+
+    with pytest.raises(ValueError, match="models needs postgres or mongo") as refused:
+        update(project, backends=["redis"])
+
+    assert "\n" not in str(refused.value)
+    assert git("status", "--short", cwd=project) == ""
+    update(project, backends=["redis"], features=["container"])
+    fresh = generate(workbench / "fresh", ["redis"], features=["container"])
+    answers = ".copier-answers.yml"
+    assert {**files_of(project), answers: b""} == {**files_of(fresh), answers: b""}

@@ -16,7 +16,7 @@ import structlog
 from sqlalchemy import ExceptionContext, event
 from sqlalchemy.engine.interfaces import DBAPIConnection
 from sqlalchemy.exc import DBAPIError, InvalidatePoolError
-from sqlalchemy.ext.asyncio import AsyncSession, create_async_engine
+from sqlalchemy.ext.asyncio import AsyncConnection, AsyncSession, create_async_engine
 from sqlalchemy.pool import ConnectionPoolEntry, PoolProxiedConnection, PoolResetState
 
 from ..core.errors import BackendUnavailable, Failures
@@ -48,7 +48,7 @@ class Sessions:
         self._refused = refused
         self._replaced = 0.0
         self._connections: WeakSet[asyncpg.Connection[Any]] = WeakSet()
-        self._cleaning: set[asyncio.Task[None]] = set()
+        self._closing: set[asyncio.Task[None]] = set()
         cache_size = options["statement_cache_size"]
         unnamed = {"prepared_statement_name_func": str}
         self._engine = create_async_engine(
@@ -71,23 +71,19 @@ class Sessions:
     @asynccontextmanager
     async def begin(self) -> AsyncIterator[AsyncSession]:
         """Lend a session for an `async with` block: see `postgres.session()`."""
-        await self._limit.acquire()
-        session = AsyncSession(self._engine, expire_on_commit=False)
+        connection = await self._take()
+        session = AsyncSession(connection, expire_on_commit=False)
         try:
             yield session
             await session.commit()
         except BaseException as error:
-            # An interrupted query has to be cancelled, and a transaction to be rolled back. The
-            # caller need not wait for that.
-            cleaning = asyncio.create_task(self._close(session))
-            self._cleaning.add(cleaning)
-            cleaning.add_done_callback(self._cleaning.discard)
-            if isinstance(error, TimeoutError | OSError) or (
-                isinstance(error, DBAPIError) and error.connection_invalidated
-            ):
+            # The caller need not wait until a query is cancelled and a transaction is rolled back.
+            self._begin_to_close(session, connection)
+            if _is_lost(error):
                 raise BackendUnavailable("the connection to postgres failed") from error
             raise
-        await self._close(session)
+        # A client who leaves now costs no connection.
+        await asyncio.shield(self._begin_to_close(session, connection))
 
     async def dispose(self) -> None:
         """Close all connections. After a cancellation, do not wait for the server."""
@@ -107,10 +103,27 @@ class Sessions:
         self._connections.add(connection)
         return connection
 
-    async def _close(self, session: AsyncSession) -> None:
+    async def _take(self) -> AsyncConnection:
+        await self._limit.acquire()
+        try:
+            return await self._engine.connect()
+        except BaseException as error:
+            self._limit.release()
+            if _is_lost(error):
+                raise BackendUnavailable("cannot connect to postgres") from error
+            raise
+
+    def _begin_to_close(self, *both: AsyncSession | AsyncConnection) -> "asyncio.Task[None]":
+        closing = asyncio.create_task(self._close(*both))
+        self._closing.add(closing)
+        closing.add_done_callback(self._closing.discard)
+        return closing
+
+    async def _close(self, *both: AsyncSession | AsyncConnection) -> None:
         try:
             async with asyncio.timeout(self._close_timeout):
-                await session.close()
+                for each in both:
+                    await each.close()
         except (OSError, TimeoutError, DBAPIError, asyncpg.InterfaceError) as error:
             # SQLAlchemy has closed the connection, and opens another one when it needs it.
             log.warning("connection dropped", backend="postgres", reason=type(error).__name__)
@@ -125,6 +138,12 @@ class Sessions:
             context.invalidate_pool_on_disconnect = due
             if due:
                 self._replaced = perf_counter()
+
+
+def _is_lost(error: BaseException) -> bool:
+    return isinstance(error, TimeoutError | OSError) or (
+        isinstance(error, DBAPIError) and error.connection_invalidated
+    )
 
 
 def _replace_closed(
