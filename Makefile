@@ -32,9 +32,9 @@ drill: $(READY)
 
 # The service beside others. Run nothing else beside it. QUICK=1: a part of it. AGAINST=commit: the
 # service beside the one that the template generated at that commit. SCALE=1: more processes, and
-# their replacement behind HAProxy.
+# their replacement behind HAProxy. MODELS=1: a row and a document with models and without.
 bench: $(READY)
-	$(RUN) $(if $(SCALE),benchmarks.scale,$(if $(AGAINST),benchmarks.compare "$(AGAINST)",benchmarks $(if $(QUICK),--quick)))
+	$(RUN) $(if $(MODELS),benchmarks.models,$(if $(SCALE),benchmarks.scale,$(if $(AGAINST),benchmarks.compare "$(AGAINST)",benchmarks $(if $(QUICK),--quick))))
 
 # The guide as a site, in site/, with a new reference and the data of the configurator. A broken link
 # is an error.

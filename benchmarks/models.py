@@ -1,4 +1,4 @@
-"""A row and a document, with models and without, by the same service: `python -m benchmarks.models`.
+"""A row and a document by the same service, with models and without: `make bench MODELS=1`.
 
 Prints requests per second of the server's CPU, and the p99 at 500 connections.
 """

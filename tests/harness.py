@@ -30,7 +30,6 @@ URLS = {
 BACKENDS = tuple(URLS)
 
 FEATURES = ("examples", "container", "tracing", "kubernetes", "auth")
-
 """The features that need no backend."""
 
 MODELS = "models"

@@ -19,6 +19,7 @@ import reference
 import yaml
 from harness import (
     FEATURES,
+    MODELS,
     ROOT,
     Outcome,
     clone_from_address,
@@ -99,7 +100,7 @@ def test_the_code_of_the_guides_runs(tmp_path: Path) -> None:
 
     test_extend.py follows the tutorial, whose code belongs into the template.
     """
-    project = generate(tmp_path / "orders", features=list(FEATURES))
+    project = generate(tmp_path / "orders", features=[*FEATURES, MODELS])
     blueprints: list[str] = []
     calls: list[str] = []
     tests: list[str] = []

@@ -4,7 +4,7 @@ import re
 from pathlib import Path
 
 import pytest
-from harness import FEATURES, generate, uv
+from harness import FEATURES, MODELS, generate, uv
 from snippets import FUNCTION, blocks, register
 
 CALLS = {
@@ -89,3 +89,62 @@ def apply_migration(project: Path, readme: str) -> None:
         text = re.sub(r"TODO: .*", sql, text, count=1)
     migration.write_text(text)
     assert "TODO" not in text
+
+
+CUSTOMER = """\
+from sqlalchemy import BigInteger, Identity
+from sqlalchemy.orm import Mapped, mapped_column
+
+from .base import Base
+
+
+class Customer(Base):
+    __tablename__ = "customers"
+
+    id: Mapped[int] = mapped_column(BigInteger, Identity(), primary_key=True)
+    email: Mapped[str] = mapped_column(unique=True)
+"""
+
+USE_MODELS = """
+from beanie import init_beanie
+from quart import Quart
+
+from orders.backends import mongo, postgres
+from orders.blueprints import readme_models
+from orders.models.base import Base
+from orders.models.customers import Customer
+from orders.models.members import Member
+
+
+async def test_what_the_readme_says(app: Quart) -> None:
+    async with app.test_app(), app.app_context():
+        async with postgres.session() as session:
+            await (await session.connection()).run_sync(Base.metadata.create_all)
+            session.add(Customer(email="ada@example.org"))
+        found = await readme_models.customer("ada@example.org")
+        assert found is not None
+        assert found.email == "ada@example.org"
+        await init_beanie(database=mongo.database(), document_models=[Member])
+        await Member(email="ada@example.org", age=36).insert()
+        (member,) = await {query}
+        assert member.age == 36
+"""
+
+
+@pytest.mark.slow
+def test_the_code_in_the_readme_works_with_models(open_path: Path) -> None:
+    """A query in a session, a document and a query of it."""
+    project = generate(open_path / "orders", ["postgres", "mongo"], features=[MODELS])
+    uv("sync", "--quiet", cwd=project)
+    readme = (project / "README.md").read_text()
+    _, _, in_session, document = [block.text for block in blocks(readme, "python")]
+    (query,) = re.findall(r"`await (Member\..*?)`", readme)
+    package = project / "src" / "orders"
+    (package / "models" / "customers.py").write_text(CUSTOMER)
+    (package / "models" / "members.py").write_text(document)
+    (package / "blueprints" / "readme_models.py").write_text(in_session)
+    (project / "tests" / "test_readme.py").write_text(USE_MODELS.format(query=query))
+
+    uv("run", "pytest", "-q", "tests/test_readme.py", cwd=project)
+    uv("run", "mypy", cwd=project)
+    uv("run", "ruff", "check", cwd=project)
