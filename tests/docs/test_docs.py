@@ -95,12 +95,12 @@ def play(text: str, folder: Path) -> Outcome:
     return run("bash", "-c", text, cwd=folder, env=environment, check=False)
 
 
-def test_the_code_of_the_guides_runs(tmp_path: Path) -> None:
+def test_the_code_of_the_guides_runs(open_path: Path) -> None:
     """It works, has the types that it says, and passes the checks of a service.
 
     test_extend.py follows the tutorial, whose code belongs into the template.
     """
-    project = generate(tmp_path / "orders", features=[*FEATURES, MODELS])
+    project = generate(open_path / "orders", features=[*FEATURES, MODELS])
     blueprints: list[str] = []
     calls: list[str] = []
     tests: list[str] = []
