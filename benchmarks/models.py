@@ -40,7 +40,7 @@ def main() -> None:
         program, *options = (
             SERVICE.format(port=port).replace("contenders.service", "contenders.modeled").split()
         )
-        command = ["taskset", "-c", "0", binaries / program, *options]
+        command = ["taskset", "-c", "0", str(binaries / program), *options]
         process = stack.enter_context(subprocess.Popen(command, cwd=project, env=environment))
         stack.callback(process.terminate)
         for endpoint in ENDPOINTS:

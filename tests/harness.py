@@ -32,8 +32,8 @@ BACKENDS = tuple(URLS)
 FEATURES = ("examples", "container", "tracing", "kubernetes", "auth")
 """The features that need no backend."""
 
-MODELS = "models"
-"""The feature that needs a database."""
+MODELS, JOBS = "models", "jobs"
+"""The features that need a database, and Redis."""
 
 LICENSES = ("MIT", "Apache-2.0", "BSD-3-Clause", "Proprietary")
 
@@ -63,8 +63,13 @@ MIXES = [
     Mix("none", "Apache-2.0", ("container",)),
     Mix("none", "BSD-3-Clause", ("examples",)),
     Mix("none", "Proprietary", ("container", "kubernetes", "auth")),
+    Mix("none", "MIT", (JOBS,)),
+    Mix("github", "MIT", (*FEATURES, MODELS, JOBS)),
 ]
-"""Each value of each of these answers with each value of every other; the first is the default."""
+"""Each value of each of these answers with each value of every other; the first is the default.
+
+`jobs`, which needs Redis, is in the last two: alone, and with everything.
+"""
 
 NOTHING = Mix("gitlab", "MIT", ())
 """The one without features."""
@@ -87,6 +92,16 @@ VERSION = "999.0.0"
 """The version under which the working tree is offered to updates."""
 
 GIT = ("git", "-c", "user.name=Test", "-c", "user.email=test@example.org", "-c", "gc.auto=0")
+
+
+def all_features(backends: Sequence[str] = BACKENDS) -> list[str]:
+    """Return the features that a service with these backends can have."""
+    has_database = {"postgres", "mongo"} & set(backends)
+    return [
+        *FEATURES,
+        *([MODELS] if has_database else []),
+        *([JOBS] if "redis" in backends else []),
+    ]
 
 
 def name_of(backends: Sequence[str]) -> str:

@@ -13,13 +13,14 @@ from pathlib import Path
 import pytest
 from harness import (
     BACKENDS,
-    FEATURES,
+    JOBS,
     MIXES,
     MODELS,
     ROOT,
     SUBSETS,
     Mix,
     Outcome,
+    all_features,
     commit_all,
     generate,
     name_of,
@@ -33,7 +34,7 @@ pytestmark = pytest.mark.slow
 
 SERVICE = ROOT / "tests" / "service"
 
-NEEDED = {*BACKENDS, *FEATURES, MODELS, "backends"}
+NEEDED = {*BACKENDS, *all_features(), "backends"}
 """Words that say in the path of a test what it needs; `backends` stands for any of them."""
 
 THIS_PYTHON = "{}.{}".format(*sys.version_info)
@@ -58,9 +59,9 @@ def fitting(backends: Collection[str], features: Collection[str]) -> Iterator[Pa
 def add_service_tests(
     project: Path, backends: Collection[str], features: Collection[str], about: str = ""
 ) -> None:
-    """Copy those that fit into a service; about: only those with this word in their names."""
+    """Copy those that fit into a service; about: only those with this word in their paths."""
     for name in fitting(backends, features):
-        if name.name.startswith("test_") and about not in name.name:
+        if name.name.startswith("test_") and about not in name.as_posix():
             continue
         target = project / "tests" / "service" / name
         target.parent.mkdir(parents=True, exist_ok=True)
@@ -110,6 +111,8 @@ MIXED: list[Sequence[str]] = [
     BACKENDS,
     ["mongo", "http"],
     [],
+    ["redis"],
+    BACKENDS,
 ]
 """Backends for each of the other mixes of answers."""
 
@@ -122,7 +125,7 @@ MIXED: list[Sequence[str]] = [
 def test_a_service_with_other_answers_passes_its_tests(
     mix: Mix, backends: Sequence[str], tmp_path: Path
 ) -> None:
-    """No feature needs another one, or a certain backend. With tracing, ours pass, too."""
+    """No feature needs another one. With tracing or jobs, ours pass, too."""
     project = generate(
         tmp_path / "orders",
         backends,
@@ -135,6 +138,8 @@ def test_a_service_with_other_answers_passes_its_tests(
     if "auth" in mix.features:
         # The others call endpoints that say nothing from outside, without tokens.
         add_service_tests(project, backends, mix.features, about="auth")
+    elif JOBS in mix.features:
+        add_service_tests(project, backends, mix.features, about="jobs")
     elif "tracing" in mix.features and len(backends) in {0, len(BACKENDS)}:
         add_service_tests(project, backends, mix.features)
     passes(project)
@@ -146,14 +151,14 @@ def test_a_service_with_other_answers_passes_its_tests(
     [
         (["postgres"], ["examples", MODELS]),
         (["mongo"], [MODELS]),
-        (BACKENDS, [*FEATURES, MODELS]),
+        (BACKENDS, [name for name in all_features() if name != "auth"]),
     ],
     ids=name_of,
 )
 def test_a_service_with_models_passes_its_tests(
     backends: Sequence[str], features: list[str], open_path: Path
 ) -> None:
-    """Beside the tests that need models, the first two run those of their database."""
+    """The first two run all tests of their database, the last one those of features."""
     project = generate(open_path / "orders", backends, features=features)
     uv("sync", "--quiet", cwd=project)
 
@@ -161,7 +166,7 @@ def test_a_service_with_models_passes_its_tests(
     if len(backends) > 1:
         # All others have passed in services without models, or with fewer backends.
         for test in (project / "tests" / "service").rglob("test_*.py"):
-            if not {"models", "tracing"} & {*test.stem.split("_"), test.parent.name}:
+            if not {MODELS, JOBS, "tracing"} & {*test.stem.split("_"), test.parent.name}:
                 test.unlink()
     passes(project, TMPDIR=str(open_path))
     uv("run", "--no-sync", "mypy", cwd=project)
@@ -172,8 +177,7 @@ def test_the_lowest_versions_that_a_service_declares_work(
     backends: list[str], tmp_path: Path
 ) -> None:
     """All subsets install; none and all run their tests, too."""
-    models = [MODELS] if backends == list(BACKENDS) else []
-    project = generate(tmp_path / "orders", backends, features=[*FEATURES, *models])
+    project = generate(tmp_path / "orders", backends, features=all_features(backends))
 
     uv("sync", "--quiet", "--resolution", "lowest-direct", cwd=project)
     if len(backends) in {0, len(BACKENDS)}:
@@ -211,7 +215,7 @@ def test_every_test_of_services_runs_somewhere() -> None:
 
     assert {"test_api.py", "test_process.py"} <= names
     assert not [name for name in names if re.search("postgres|tracing|models", name)]
-    assert set(fitting(BACKENDS, [*FEATURES, MODELS])) == {
+    assert set(fitting(BACKENDS, all_features())) == {
         file.relative_to(SERVICE) for file in SERVICE.rglob("*.py")
     }
 

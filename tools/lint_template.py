@@ -10,7 +10,7 @@ import sys
 from pathlib import Path
 from subprocess import run
 
-from harness import FEATURES, ROOT, clean_environment, generate, template
+from harness import ROOT, all_features, clean_environment, generate, template
 from ruff import find_ruff_bin  # type: ignore[import-untyped]
 from uv import find_uv_bin
 
@@ -25,7 +25,7 @@ def render() -> None:
             shutil.rmtree(path) if path.is_dir() else path.unlink()
     fresh = SERVICE.with_name("fresh")
     shutil.rmtree(fresh, ignore_errors=True)
-    generate(fresh, features=list(FEATURES))
+    generate(fresh, features=all_features())
     shutil.copytree(fresh, SERVICE, dirs_exist_ok=True)
     shutil.rmtree(fresh)
     shutil.rmtree(template())

@@ -9,7 +9,17 @@ from tempfile import TemporaryDirectory
 from typing import Any
 
 import yaml
-from harness import BACKENDS, FEATURES, ROOT, answers_of, copier, generate, template, uv, words_of
+from harness import (
+    BACKENDS,
+    ROOT,
+    all_features,
+    answers_of,
+    copier,
+    generate,
+    template,
+    uv,
+    words_of,
+)
 
 PAGE = ROOT / "docs" / "reference.md"
 
@@ -53,7 +63,7 @@ and `/openapi.json`.
 def main() -> None:
     """Print the page, or write it."""
     with TemporaryDirectory() as folder:
-        page = text(generate(Path(folder) / "orders", features=list(FEATURES)))
+        page = text(generate(Path(folder) / "orders", features=all_features()))
     if "--write" in sys.argv:
         PAGE.write_text(page)
     else:
@@ -124,9 +134,9 @@ def variables(groups: Sequence[Mapping[str, Any]]) -> Iterator[str]:
     """Yield the part about the variables, those of every service first."""
 
     def owner(group: Mapping[str, Any]) -> str:
-        return next((name for name in (*BACKENDS, *FEATURES) if name in parts(group)), "")
+        return next((name for name in (*BACKENDS, *all_features()) if name in parts(group)), "")
 
-    order = ["", *BACKENDS, *FEATURES]
+    order = ["", *BACKENDS, *all_features()]
     ordered = sorted(groups, key=lambda group: order.index(owner(group)))
     for name, members in groupby(ordered, owner):
         yield f"### {f'With `{name}`' if name else 'Every service'}\n"

@@ -18,10 +18,9 @@ import pytest
 import reference
 import yaml
 from harness import (
-    FEATURES,
-    MODELS,
     ROOT,
     Outcome,
+    all_features,
     clone_from_address,
     generate,
     run,
@@ -100,7 +99,7 @@ def test_the_code_of_the_guides_runs(open_path: Path) -> None:
 
     test_extend.py follows the tutorial, whose code belongs into the template.
     """
-    project = generate(open_path / "orders", features=[*FEATURES, MODELS])
+    project = generate(open_path / "orders", features=all_features())
     blueprints: list[str] = []
     calls: list[str] = []
     tests: list[str] = []
@@ -188,7 +187,7 @@ def test_the_claims_about_security_have_tests() -> None:
 
 def test_the_reference_is_up_to_date(tmp_path: Path) -> None:
     """`make docs` writes it from the sources."""
-    project = generate(tmp_path / "orders", features=list(FEATURES))
+    project = generate(tmp_path / "orders", features=all_features())
 
     assert reference.text(project) == reference.PAGE.read_text(), "make docs"
 

@@ -4,7 +4,7 @@ import re
 from pathlib import Path
 
 import pytest
-from harness import FEATURES, MODELS, generate, uv
+from harness import MODELS, all_features, generate, uv
 from snippets import FUNCTION, blocks, register
 
 CALLS = {
@@ -46,7 +46,7 @@ async def test_function(app: Quart, number: int) -> None:
 @pytest.mark.slow
 def test_the_code_in_the_readme_works(tmp_path: Path) -> None:
     """An endpoint, its test, a migration and every client, as a user would copy them."""
-    project = generate(tmp_path / "orders", features=list(FEATURES))
+    project = generate(tmp_path / "orders", features=all_features())
     uv("sync", "--quiet", cwd=project)
     readme = (project / "README.md").read_text()
     apply_migration(project, readme)

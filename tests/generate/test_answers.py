@@ -9,8 +9,8 @@ from pathlib import Path
 
 import pytest
 from harness import (
-    FEATURES,
     ROOT,
+    all_features,
     answers_of,
     commit_all,
     copier,
@@ -61,6 +61,7 @@ WRONG: list[tuple[str, object, str]] = [
     ("features", ["magic"], "'magic' is not in"),
     ("features", ["kubernetes"], "kubernetes needs container, too."),
     ("features", ["examples", "models"], "models needs postgres or mongo."),
+    ("features", ["jobs"], "jobs needs redis."),
     ("license", "GPL", "license"),
     ("package_name", "other", "package_name follows from project_name. Leave it out."),
     ("project_slug", "other", "project_slug follows from project_name. Leave it out."),
@@ -279,7 +280,7 @@ def test_imported_packages_are_reserved(imported_packages: Sequence[str]) -> Non
 @pytest.mark.slow
 def test_libraries_are_reserved(tmp_path: Path) -> None:
     """A project named like anything that it installs, on any system, could not be installed."""
-    project = generate(tmp_path / "orders", features=list(FEATURES))
+    project = generate(tmp_path / "orders", features=all_features())
     uv("sync", "--quiet", cwd=project)
     lock = tomllib.loads((project / "uv.lock").read_text())
     importable = run(project / ".venv" / "bin" / "python", "-c", PRINT_IMPORTABLE, cwd=project)
@@ -297,7 +298,7 @@ PRINT_IMPORTABLE = "from importlib.metadata import *; print(*packages_distributi
 @pytest.fixture
 def imported_packages(tmp_path: Path) -> list[str]:
     """Return the packages that the sources of a service with everything import."""
-    project = generate(tmp_path / "orders", features=list(FEATURES))
+    project = generate(tmp_path / "orders", features=all_features())
     found: set[str] = set()
     for path in [*project.rglob("*.py")]:
         found |= set(re.findall(r"^\s*(?:import|from) (\w+)", path.read_text(), re.MULTILINE))

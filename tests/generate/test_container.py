@@ -18,7 +18,7 @@ from pathlib import Path
 
 import pytest
 import yaml
-from harness import BACKENDS, SUBSETS, URLS, generate, name_of, run, uv
+from harness import BACKENDS, SUBSETS, URLS, all_features, generate, name_of, run, uv
 from running import ask, free_port, wait_for
 
 TOOLS = Path(sys.executable).parent
@@ -30,7 +30,12 @@ DATABASES = {"postgres", "mongo", "redis"}
 def test_the_files_are_right_for_every_choice_of_backends(tmp_path: Path) -> None:
     """For the linter of Dockerfiles, for the schema of Compose, and for those who chose."""
     projects = [
-        generate(tmp_path / name_of(subset), subset, features=["container"]) for subset in SUBSETS
+        generate(
+            tmp_path / name_of(subset),
+            subset,
+            features=[each for each in all_features(subset) if each != "tracing"],
+        )
+        for subset in SUBSETS
     ]
 
     run(TOOLS / "hadolint", *(project / "Dockerfile" for project in projects), cwd=tmp_path)
@@ -59,25 +64,28 @@ def assert_composed(backends: Sequence[str], project: Path) -> None:
     services = compose["services"]
     servers = set(backends) - {"http"}
     steps = {"migrate"} if "postgres" in backends else set()
-    assert set(services) == servers | steps | {"app"}
+    processes = {"app", "worker"} if "worker" in services else {"app"}
+    assert set(services) == servers | steps | processes
     assert set(compose.get("volumes", {})) == servers & DATABASES
     for name in servers:
         assert re.search(r":\d+(-|$)", services[name]["image"]), "a major version, not the latest"
         assert services[name]["healthcheck"]["test"][0] == "CMD"
     for name in servers & DATABASES:
         assert services[name]["volumes"][0].startswith(f"{name}:")
-    for name in steps | {"app"}:
+    for name in steps | processes:
         # Process 1 ignores signals that it has no handler for, as before the service has started.
         assert services[name]["init"]
-    assert services["app"]["read_only"]
-    assert services["app"]["tmpfs"] == ["/tmp"]  # noqa: S108 - the container's own
+    for name in processes:
+        assert services[name]["read_only"]
+        assert services[name]["tmpfs"] == ["/tmp"]  # noqa: S108 - the container's own
     for service in services.values():
         for port in service.get("ports", []):
             assert port.startswith("127.0.0.1:${")
     examples = (project / ".env.example").read_text()
     variables = set(dict(URLS.values()))
     needed = variables & set(re.findall(r"^# ([A-Z_]+)=", examples, re.MULTILINE))
-    assert variables & set(services["app"]["environment"]) == needed
+    for name in processes:
+        assert variables & set(services[name]["environment"]) == needed
     assert len(needed) == len(backends)
 
 

@@ -20,6 +20,7 @@ from harness import (
     NOTHING,
     ROOT,
     SUBSETS,
+    all_features,
     answers_of,
     files_of,
     generate,
@@ -73,21 +74,29 @@ EACH_FEATURE = {
         deploy/base/network.yaml deploy/base/scaling.yaml deploy/base/service.yaml
         deploy/overlays/dev/kustomization.yaml deploy/overlays/production/kustomization.yaml
     """,
+    "jobs": """
+        src/orders/jobs/__init__.py src/orders/jobs/__main__.py src/orders/jobs/queue.py
+        src/orders/jobs/status.py src/orders/jobs/worker.py tests/test_jobs.py
+    """,
     "auth": "dev/issuer.py src/orders/auth.py src/orders/backends/issuer.py tests/test_auth.py",
 }
-EACH_MODEL = {
-    "": "src/orders/models/__init__.py tests/test_models.py",
-    "postgres": "src/orders/models/base.py src/orders/backends/postgres_models.py",
-    "mongo": "src/orders/backends/mongo_models.py",
-    "redis": "",
-    "http": "",
+TOGETHER = {
+    ("models",): "src/orders/models/__init__.py tests/test_models.py",
+    ("models", "postgres"): """
+        src/orders/models/base.py src/orders/backends/postgres_models.py
+    """,
+    ("models", "mongo"): "src/orders/backends/mongo_models.py",
+    ("models", "postgres", "examples"): "src/orders/models/notes.py",
+    ("models", "mongo", "examples"): "src/orders/models/events.py",
+    ("jobs", "examples"): """
+        src/orders/blueprints/visits.py src/orders/jobs/visits.py tests/blueprints/test_visits.py
+    """,
+    ("jobs", "tracing"): "src/orders/tracing/jobs.py",
+    ("kubernetes", "postgres"): "deploy/base/migrate.yaml",
+    ("kubernetes", "jobs"): "deploy/base/worker.yaml",
 }
-EACH_MODELED_EXAMPLE = {
-    "postgres": "src/orders/models/notes.py",
-    "mongo": "src/orders/models/events.py",
-    "redis": "",
-    "http": "",
-}
+"""What several answers bring together."""
+
 TRACED_DATABASE = "src/orders/tracing/pools.py"
 EACH_CI = {"github": ".github/workflows/ci.yml", "gitlab": ".gitlab-ci.yml", "none": ""}
 
@@ -96,6 +105,7 @@ WORDS = {
     "mongo": "mongo|bson|fiftyone|pycurl|events|beanie",
     "redis": "redis|valkey|counters|lua",
     "http": "aiohttp|upstream|weather",
+    "jobs": "taskiq|jobs",
     "auth": "issuer|joserfc|jwt|bearer",
 }
 """What only a service with the backend or the feature may say."""
@@ -115,6 +125,8 @@ JUSTIFIED: dict[str, Sequence[str]] = {
     "upstream": ("src/orders/core/errors.py",),
     # The events of a span.
     "events": ("src/orders/tracing/discreet.py",),
+    # Parts of a workflow.
+    "jobs": (".github/workflows/ci.yml",),
     # The folder, if there is one, whose changes are applied.
     "migrations": ("dev/__main__.py",),
 }
@@ -132,10 +144,6 @@ def expected_files(backends: Sequence[str], features: Sequence[str], ci: str) ->
         files += ANY_BACKEND.split()
     for feature in features:
         files += EACH_FEATURE.get(feature, "").split()
-    for backend in ("", *backends) if MODELS in features else ():
-        files += EACH_MODEL[backend].split()
-        if backend and "examples" in features:
-            files += EACH_MODELED_EXAMPLE[backend].split()
     for backend in backends:
         files += EACH_BACKEND[backend].split()
         if "examples" in features:
@@ -144,8 +152,9 @@ def expected_files(backends: Sequence[str], features: Sequence[str], ci: str) ->
             files.append(f"src/orders/tracing/{backend}.py")
     if "tracing" in features and set(backends) - {"http"}:
         files.append(TRACED_DATABASE)
-    if "kubernetes" in features and "postgres" in backends:
-        files.append("deploy/base/migrate.yaml")
+    for answers, more in TOGETHER.items():
+        if {*answers} <= {*backends, *features}:
+            files += more.split()
     return set(files)
 
 
@@ -157,6 +166,7 @@ CHOICES = [
         marks=[] if mix in {MIXES[0], NOTHING} else pytest.mark.slow,
     )
     for subset, mix in [*product(SUBSETS, MIXES), *product(DATABASES, MODELED)]
+    if set(mix.features) <= set(all_features(subset))
 ]
 each_choice = pytest.mark.parametrize(("backends", "features", "ci", "license_"), CHOICES)
 

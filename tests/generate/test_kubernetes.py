@@ -15,9 +15,9 @@ import yaml
 from cluster import cluster
 from harness import (
     BACKENDS,
-    FEATURES,
     SUBSETS,
     URLS,
+    all_features,
     commit_all,
     generate,
     git,
@@ -102,7 +102,7 @@ def test_the_manifests_have_what_was_chosen(backends: list[str], tmp_path: Path)
 
 def test_the_pods_fit_the_image(tmp_path: Path) -> None:
     """Its account, its port, and more time to end than its command takes."""
-    project = generate(tmp_path / "orders", features=list(FEATURES))
+    project = generate(tmp_path / "orders", features=all_features())
     dockerfile = (project / "Dockerfile").read_text()
     found = manifests(project)
     web = found["Deployment"]["spec"]["template"]["spec"]
@@ -143,7 +143,7 @@ PROBES = {
 
 def test_the_largest_fleet_fits_a_postgresql_with_defaults(tmp_path: Path) -> None:
     """Also while a rollout adds a pod, and a migration runs."""
-    project = generate(tmp_path / "orders", features=list(FEATURES))
+    project = generate(tmp_path / "orders", features=all_features())
     found = manifests(project)
     size = int(variables(project / "deploy" / "base" / "config.env")["POSTGRES_POOL_SIZE"])
     surge = found["Deployment"]["spec"]["strategy"]["rollingUpdate"]["maxSurge"]
@@ -170,7 +170,7 @@ def built(tmp_path_factory: pytest.TempPathFactory) -> Mapping[str, Path]:
     """Return the output of kustomize for each overlay of some services, by name."""
     folder = tmp_path_factory.mktemp("kustomized")
     chosen: dict[str, tuple[Sequence[str], Sequence[str]]] = {
-        "everything": (BACKENDS, FEATURES),
+        "everything": (BACKENDS, all_features()),
         "nothing": ((), ("container", "kubernetes")),
         "redis": (["redis"], ("container", "kubernetes")),
     }
@@ -244,7 +244,7 @@ def test_kustomize_connects_what_belongs_together(built: Mapping[str, Path]) -> 
 @pytest.mark.slow
 def test_the_commands_of_a_rollout_apply_the_migrations_before_the_pods(tmp_path: Path) -> None:
     """The first one applies all that the migrations need, and no pod of the service."""
-    project = generate(tmp_path / "orders", features=list(FEATURES))
+    project = generate(tmp_path / "orders", features=all_features())
     text = (project / "deploy" / "base" / "migrate.yaml").read_text()
     commands = re.findall(r"^# +kubectl (apply .*)$", text, re.MULTILINE)
 

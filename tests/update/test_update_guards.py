@@ -63,6 +63,13 @@ def with_unknown_release(_: Path) -> list[str]:
     return ["--defaults", "-r", "7.0.0"]
 
 
+def without_what_jobs_need(project: Path) -> list[str]:
+    """Take Redis away from a service with jobs."""
+    update(project, features=["examples", "jobs"])
+    commit_all(project)
+    return ["--defaults", "-d", "backends=[postgres, mongo]"]
+
+
 def to_an_older_version(project: Path) -> list[str]:
     """Ask for a version before the present one."""
     source = project.parent / "copier-quart"
@@ -93,6 +100,10 @@ REFUSED: dict[str, tuple[Callable[[Path], list[str]], str]] = {
     "a wrong value": (
         with_wrong_value,
         f"ValueError: Invalid choice for 'backends': 'reddis' is not in {list(BACKENDS)}",
+    ),
+    "jobs without Redis": (
+        without_what_jobs_need,
+        "ValueError: Validation error for question 'backends': jobs needs redis.",
     ),
     "no such version": (with_unknown_release, "ValueError: Unknown revision: '7.0.0'"),
     "a downgrade": (

@@ -4,7 +4,16 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 
 import pytest
-from harness import BACKENDS, FEATURES, SUBSETS, commit_all, files_of, generate, git, update
+from harness import (
+    BACKENDS,
+    SUBSETS,
+    all_features,
+    commit_all,
+    files_of,
+    generate,
+    git,
+    update,
+)
 from hypothesis import HealthCheck, Phase, given, settings
 from hypothesis import strategies as st
 from test_edits import EDITS
@@ -17,7 +26,7 @@ CAN_COMMENT = (".py", ".toml", ".example", ".gitignore")
 Line = tuple[int, int]
 """Where a user inserts a line: two numbers, of which follow the file and the place in it."""
 
-TOGGLES = [*BACKENDS, *FEATURES]
+TOGGLES = [*BACKENDS, *all_features()]
 
 CAN_GO = [name for name in TOGGLES if name != "container"]
 """What is added and taken away; the container stays, as one of the edits is in its files."""
@@ -25,7 +34,10 @@ CAN_GO = [name for name in TOGGLES if name != "container"]
 
 def toggled(chosen: list[str], toggle: str) -> list[str]:
     """Return the choices with one more, or one less."""
-    return [name for name in TOGGLES if (name in chosen) != (name == toggle)]
+    after = [name for name in TOGGLES if (name in chosen) != (name == toggle)]
+    backends = [name for name in after if name in BACKENDS]
+    possible = {*BACKENDS, *all_features(backends)}
+    return [name for name in after if name in possible]
 
 
 def answers(chosen: list[str]) -> dict[str, list[str]]:

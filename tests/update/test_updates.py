@@ -9,6 +9,7 @@ import pytest
 from harness import (
     BACKENDS,
     SUBSETS,
+    all_features,
     answers_of,
     commit_all,
     files_of,
@@ -86,6 +87,16 @@ OTHERS: list[Change] = [
     ({"backends": [], "features": []}, {"features": ["auth"]}),
     ({"backends": ["http"], "features": ["auth"]}, {"backends": [], "features": []}),
     ({"features": ["examples", "auth"]}, {"features": ["examples", "container"]}),
+    ({"features": ["tracing"]}, {"features": ["tracing", "jobs"]}),
+    ({"features": all_features()}, {"features": ["examples", "container"]}),
+    (
+        {"backends": ["redis", "http"], "features": ["examples", "jobs"]},
+        {"backends": ["http"], "features": ["examples"]},
+    ),
+    (
+        {"backends": ["postgres"], "features": ["container"]},
+        {"backends": ["postgres", "redis"], "features": ["container", "jobs"]},
+    ),
     ({}, {"license": "Apache-2.0"}),
     ({}, {"features": ["container", "kubernetes"]}),
     (
