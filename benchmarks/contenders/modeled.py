@@ -48,7 +48,7 @@ instance = PyMongoInstance()
 
 
 @instance.register
-class Kept(umongo.Document):  # type: ignore[misc]
+class Kept(umongo.Document):
     """The same document by μMongo, on the synchronous client."""
 
     id = umongo.fields.IntegerField(attribute="_id")

@@ -97,7 +97,8 @@ def play(text: str, folder: Path) -> Outcome:
 def test_the_code_of_the_guides_runs(open_path: Path) -> None:
     """It works, has the types that it says, and passes the checks of a service.
 
-    test_extend.py follows the tutorial, whose code belongs into the template.
+    test_extend.py follows the tutorial, whose code belongs into the template. test_recipes.py has
+    the servers that the recipes need.
     """
     project = generate(open_path / "orders", features=all_features())
     blueprints: list[str] = []
@@ -136,11 +137,12 @@ def test_the_code_of_the_guides_runs(open_path: Path) -> None:
 
 
 def code_of(page: Path) -> Iterator[Block]:
-    """Yield the Python of a page, unless it is the tutorial.
+    """Yield the Python of a page, unless a test of its own runs it.
+
 
     test_umongo.py follows the roads from μMongo, which need packages of their own.
     """
-    if page.name != "extend.md":
+    if page.name not in {"extend.md", "recipes.md"}:
         text = re.sub(r"^## From μMongo$.*?(?=^## )", "", page.read_text(), flags=MULTILINE_DOTALL)
         yield from blocks(text, "python")
 

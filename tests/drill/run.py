@@ -12,21 +12,21 @@ TIMEOUT = 300.0
 """Seconds that the whole drill may take. A half is usual."""
 
 LISTED = {
-    "# Yours, for example: from . import invoices": "from . import streams",
-    "    # Yours, for example: invoices.blueprint,": "    streams.blueprint,",
+    "# Yours, for example: from . import invoices": "from . import streams, work",
+    "    # Yours, for example: invoices.blueprint,": "    streams.blueprint,\n    work.blueprint,",
 }
 """Lines of `blueprints/__init__.py` that name the blueprints of a user."""
 
 
-def drill(folder: Path) -> dict[str, Any]:
-    """Run the drill in a folder of its own, and return what was seen."""
-    project = generate(folder / "orders")
-    add_streams(project / "src" / "orders" / "blueprints")
+def drill(folder: Path, *only: str) -> dict[str, Any]:
+    """Run the drill in a folder of its own, and return what was seen; only: a part of it."""
+    project = generate(folder / "orders", features=["examples", "container", "jobs"])
+    add_blueprints(project / "src" / "orders" / "blueprints")
     uv("sync", "--quiet", cwd=project)
     results = folder / "results"
     results.mkdir()
     run(
-        *(project / ".venv/bin/python", "-m", "drill.scenario", results),
+        *(project / ".venv/bin/python", "-m", "drill.scenario", results, *only),
         cwd=project,
         env={"PYTHONPATH": f"{DRILL.parent}:{project}"},
         timeout=TIMEOUT,
@@ -35,9 +35,10 @@ def drill(folder: Path) -> dict[str, Any]:
     return seen
 
 
-def add_streams(blueprints: Path) -> None:
-    """Add an event stream and a WebSocket to the service, as a user would."""
-    (blueprints / "streams.py").write_text((DRILL / "streams.py").read_text())
+def add_blueprints(blueprints: Path) -> None:
+    """Add an event stream, a WebSocket and a job to the service, as a user would."""
+    for name in ("streams.py", "work.py"):
+        (blueprints / name).write_text((DRILL / name).read_text())
     listed = blueprints / "__init__.py"
     text = listed.read_text()
     for line, replaced in LISTED.items():

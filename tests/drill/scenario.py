@@ -18,10 +18,11 @@ from . import servers
 from .crowds import FILES, SMALL_POOL, Crowds
 from .endings import Endings
 from .faults import Faults
+from .jobs import Jobs
 from .servers import REFUSALS, Upstream
 
 
-class Drill(Faults, Crowds, Endings):
+class Drill(Faults, Crowds, Endings, Jobs):
     """All parts."""
 
     async def run(self) -> None:
@@ -48,10 +49,15 @@ class Drill(Faults, Crowds, Endings):
         await self._frozen_end()
         await self._frozen_end_under_load()
         await self._started_without_backends()
+        await self._jobs()
+
+    async def run_jobs(self) -> None:
+        """Go through the part about jobs."""
+        await self._jobs()
 
 
-async def main(folder: Path) -> None:
-    """Run the drill, and write what was seen."""
+async def main(folder: Path, only: str = "") -> None:
+    """Run the drill, and write what was seen. only: "jobs" for this part alone."""
     began = perf_counter()
     # The one who measures must not pause, and leaves little garbage behind.
     gc.disable()
@@ -59,7 +65,7 @@ async def main(folder: Path) -> None:
         backends = await stack.enter_async_context(servers.backends(folder / "servers"))
         upstream = await stack.enter_async_context(Upstream().running())
         drill = Drill(backends, upstream, folder)
-        await drill.run()
+        await (drill.run_jobs() if only == "jobs" else drill.run())
     result = {
         "seconds": round(perf_counter() - began, 1),
         "machine": f"{os.cpu_count()} cores, Python {platform.python_version()}",
@@ -69,4 +75,4 @@ async def main(folder: Path) -> None:
 
 
 if __name__ == "__main__":
-    asyncio.run(main(Path(sys.argv[1])))
+    asyncio.run(main(Path(sys.argv[1]), *sys.argv[2:]))

@@ -54,9 +54,10 @@ class Kind(Protocol):
 class Backend:
     """One backend of the service, with the server that plays it."""
 
-    def __init__(self, kind: Kind, directory: Path) -> None:
-        """directory: for the server's data."""
+    def __init__(self, kind: Kind, directory: Path, *, durable: bool = False) -> None:
+        """directory: for the server's data. durable: whether these outlive the server."""
         self._kind = kind
+        self._durable = durable
         self._directory = directory
         self._server: Server | None = None
         self.name = {"upstream": "http"}.get(kind.NAME, kind.NAME)
@@ -72,8 +73,12 @@ class Backend:
         """Start the server, again on the same port, and return once it is ready."""
         port = self._server.port if self._server else None
         self._server = await asyncio.to_thread(
-            self._kind.start, self._directory, durable=False, port=port
+            self._kind.start, self._directory, durable=self._durable, port=port
         )
+
+    def with_data(self, directory: Path) -> "Backend":
+        """Return another one, which keeps its data in a directory. It has not started."""
+        return Backend(self._kind, directory, durable=True)
 
     async def prepare(self) -> None:
         """Make the tables, if it has any."""

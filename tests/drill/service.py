@@ -37,6 +37,18 @@ class Service:
         """Ask it to end."""
         self._process.send_signal(signal.SIGTERM)
 
+    def kill(self) -> None:
+        """Let it crash."""
+        self._process.kill()
+
+    def freeze(self) -> None:
+        """Let it hang."""
+        self._process.send_signal(signal.SIGSTOP)
+
+    def thaw(self) -> None:
+        """Let it go on."""
+        self._process.send_signal(signal.SIGCONT)
+
     async def end(self) -> int:
         """Wait for its end, and return the exit code; -9 if it had to be killed."""
         try:
