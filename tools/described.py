@@ -28,6 +28,9 @@ STATUSES = {"health.ready": [200, 503], "notes.delete": [204]}
 ACCESSOR = re.compile(r"\b(\w+)\.(?:pool|database|client|session)\(\)")
 """The use of a backend."""
 
+JOBS = re.compile(r"^from (?:\.\.jobs|\.queue) import", re.MULTILINE)
+"""The use of jobs."""
+
 
 def main() -> None:
     """Print the description."""
@@ -78,6 +81,7 @@ def endpoints() -> Iterator[dict[str, Any]]:
             "meaning": handler.__doc__.partition("\n")[0],
             "module": handler.__module__,
             "backends": backends(import_module(handler.__module__)),
+            "jobs": bool(JOBS.search(getsource(import_module(handler.__module__)))),
             "body": fields(body),
             "query": fields(getattr(handler, QUART_SCHEMA_QUERYSTRING_ATTRIBUTE, None)),
             "statuses": sorted(responses) or STATUSES.get(rule.endpoint, [200]),

@@ -217,7 +217,9 @@ def owners(endpoint: Mapping[str, Any]) -> Iterator[str]:
     """Yield the answers that an endpoint needs."""
     if endpoint["module"].startswith(EXAMPLES):
         yield "examples"
-    if endpoint["module"] != OVERVIEW:
+    if endpoint["jobs"]:
+        yield "jobs"  # which needs Redis
+    elif endpoint["module"] != OVERVIEW:
         yield from endpoint["backends"]
 
 

@@ -114,12 +114,12 @@ class Jobs(Parts):
 
             async def all_done() -> bool:
                 with suppress(RedisError):
-                    return accepted <= set(map(int, await redis.lrange("done", 0, -1)))  # type: ignore[misc]
+                    return accepted <= set(map(int, await redis.lrange("done", 0, -1)))
                 return False
 
             # A job that has failed is tried again after up to 2 s.
             await servers.until(all_done, LEASE + 6)
-            done = Counter(map(int, await redis.lrange("done", 0, -1)))  # type: ignore[misc]
+            done = Counter(map(int, await redis.lrange("done", 0, -1)))
         lost = accepted - set(done)
         twice = [number for number, times in done.items() if times > 1]
         unasked = set(done) - accepted

@@ -26,7 +26,8 @@ def drill(folder: Path, *only: str) -> dict[str, Any]:
     results = folder / "results"
     results.mkdir()
     run(
-        *(project / ".venv/bin/python", "-m", "drill.scenario", results, *only),
+        project / ".venv/bin/python",
+        *("-m", "drill.scenario", results, *only),
         cwd=project,
         env={"PYTHONPATH": f"{DRILL.parent}:{project}"},
         timeout=TIMEOUT,
