@@ -132,7 +132,9 @@ class Configurator:
             rules = (self.config[name].get("validator", "") for name in self.answers(chosen))
             texts = [self.environment.from_string(rule) for rule in rules]
             context = self.context_of(chosen)
-            self.refused[chosen] = " ".join(text.render(context).strip() for text in texts).strip()
+            # Two questions may refuse what does not fit together, in the same words.
+            sentences = dict.fromkeys(text.render(context).strip() for text in texts)
+            self.refused[chosen] = " ".join(sentences).strip()
         return self.refused[chosen]
 
     def has(self, path: str, chosen: Answers) -> bool | None:

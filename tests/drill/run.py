@@ -27,7 +27,7 @@ def drill(folder: Path, *only: str) -> dict[str, Any]:
     results.mkdir()
     run(
         project / ".venv/bin/python",
-        *("-m", "drill.scenario", results, *only),
+        *("-m", "drill.scenario", str(results), *only),
         cwd=project,
         env={"PYTHONPATH": f"{DRILL.parent}:{project}"},
         timeout=TIMEOUT,
