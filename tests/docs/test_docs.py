@@ -139,7 +139,6 @@ def test_the_code_of_the_guides_runs(open_path: Path) -> None:
 def code_of(page: Path) -> Iterator[Block]:
     """Yield the Python of a page, unless a test of its own runs it.
 
-
     test_umongo.py follows the roads from μMongo, which need packages of their own.
     """
     if page.name not in {"extend.md", "recipes.md"}:
