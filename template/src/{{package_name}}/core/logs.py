@@ -54,8 +54,6 @@ def start_request(given: str) -> str:
     # Reading random bytes from the system takes 9 µs, and the ID is no secret.
     own = f"{getrandbits(128):032x}"  # noqa: S311
     request_id = given if _HARMLESS_ID.fullmatch(given) else own
-    # A pipelined request begins with the context of the request before it.
-    structlog.contextvars.clear_contextvars()
     structlog.contextvars.bind_contextvars(request_id=request_id)
     return request_id
 

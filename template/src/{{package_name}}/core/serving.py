@@ -108,6 +108,12 @@ class Service(Quart):
         self.cors_origins = {origin.encode() for origin in _listed(settings.cors_origins)}
         bound_connections(settings)
 
+    async def __call__(self, *args: Any) -> None:
+        """Serve, for the arguments of ASGI."""
+        # A pipelined request begins with the context of the request before it.
+        structlog.contextvars.clear_contextvars()
+        await super().__call__(*args)
+
     async def asgi_app(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Serve one request or WebSocket, or the life of the app."""
         if scope["type"] == "lifespan":
