@@ -3,7 +3,7 @@
     make bench          all of it: some ten minutes
     make bench QUICK=1  a part of it, once: two minutes
 
-Prints the ratios that are aimed at, and whether they hold; writes results and plots of a full run.
+Prints the ratios that are aimed at, and whether they hold. A full run writes results and a plot.
 """
 
 import argparse
@@ -133,36 +133,45 @@ def prepare(folder: Path) -> Path:
 
 
 @contextmanager
-def servers(project: Path) -> Iterator[dict[str, str]]:
-    """Run the databases and the slow web service, beside the load; return the variables."""
-    port = free_port()
+def databases(project: Path, *names: str) -> Iterator[dict[str, str]]:
+    """Run the development servers of a project, beside the load; yield the named variables."""
     python = project / ".venv" / "bin" / "python"
-    beside = ["taskset", "-c", "1"]
-    with (
-        subprocess.Popen(
-            [*beside, python, "-m", "dev", "services"],
-            cwd=project,
-            stdout=subprocess.PIPE,
-            text=True,
-        ) as services,
-        subprocess.Popen([*beside, python, HERE / "contenders" / "slow.py", str(port)]) as slow,
-    ):
+    with subprocess.Popen(
+        ["taskset", "-c", "1", python, "-m", "dev", "services"],
+        cwd=project,
+        stdout=subprocess.PIPE,
+        text=True,
+    ) as services:
         try:
-            variables = {"SLOW_URL": f"http://127.0.0.1:{port}/", "LOG_LEVEL": "WARNING"}
+            variables: dict[str, str] = {}
             assert services.stdout is not None
             for line in services.stdout:
                 if found := re.fullmatch(r"([A-Z_]+)=(.*)\n", line):
                     variables[found[1]] = found[2]
-                if {"DATABASE_URL", "MONGODB_URI", "REDIS_URL", "UPSTREAM_URL"} <= set(variables):
+                if set(names) <= set(variables):
                     break
+            yield variables
+        finally:
+            services.terminate()
+
+
+@contextmanager
+def servers(project: Path) -> Iterator[dict[str, str]]:
+    """Run all databases and the slow web service; yield the environment of the contenders."""
+    port = free_port()
+    python = str(project / ".venv" / "bin" / "python")
+    slow = ["taskset", "-c", "1", python, str(HERE / "contenders" / "slow.py"), str(port)]
+    urls = ("DATABASE_URL", "MONGODB_URI", "REDIS_URL", "UPSTREAM_URL")
+    with databases(project, *urls) as variables, subprocess.Popen(slow) as process:
+        try:
             environment = os.environ | variables | {"PYTHONPATH": str(HERE)}
+            environment |= {"SLOW_URL": f"http://127.0.0.1:{port}/", "LOG_LEVEL": "WARNING"}
             subprocess.run(
                 [python, "-m", "contenders.seed"], check=True, cwd=project, env=environment
             )
             yield environment
         finally:
-            slow.kill()
-            services.terminate()
+            process.kill()
 
 
 def ask_drivers(project: Path, environment: dict[str, str], seconds: float) -> dict[str, Any]:

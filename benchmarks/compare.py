@@ -12,17 +12,16 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack
 from pathlib import Path
 from statistics import median
 
 from copier import Settings, run_copy
 from harness import ROOT, generate, git, template, uv
-from running import free_port
 
 from benchmarks.__main__ import SERVICE, servers
-from benchmarks.load import Sample, load, wait
+from benchmarks.contender import Contender
+from benchmarks.load import Sample, load
 
 ROUNDS, SECONDS = 7, 2.0
 
@@ -53,7 +52,9 @@ def compare(commit: str) -> Samples:
         environment = stack.enter_context(servers(new)) | {"LOG_LEVEL": "INFO"}
         upgrade = [str(new / ".venv/bin/alembic"), "upgrade", "head"]
         subprocess.run(upgrade, check=True, cwd=new, env=environment)
-        both = [stack.enter_context(served(project, environment)) for project in (old, new)]
+        both = [
+            stack.enter_context(of_service(project).served(environment)) for project in (old, new)
+        ]
         fill(both[1][0])
         samples: Samples = {name: [] for name in ENDPOINTS}
         for number in range(ROUNDS):
@@ -78,22 +79,9 @@ def generate_from(commit: str, folder: Path) -> Path:
     return project
 
 
-@contextmanager
-def served(project: Path, environment: dict[str, str]) -> Iterator[tuple[str, int]]:
-    """Run a service on a core of its own; return its URL and its process."""
-    port = free_port()
-    program, *options = SERVICE.format(port=port).split()
-    command = ["taskset", "-c", "0", str(project / ".venv" / "bin" / program), *options]
-    with (
-        (project / "log").open("wb") as log,
-        subprocess.Popen(command, cwd=project, env=environment, stderr=log) as process,
-    ):
-        try:
-            url = f"http://127.0.0.1:{port}"
-            wait(f"{url}/json")
-            yield url, process.pid
-        finally:
-            process.terminate()
+def of_service(project: Path) -> Contender:
+    """Return a generated service, by the command in its README."""
+    return Contender(f"{project}/.venv/bin/{SERVICE}", project)
 
 
 def fill(url: str) -> None:
