@@ -30,11 +30,22 @@ test: $(READY) lint
 drill: $(READY)
 	$(if $(WRITE),$(RUN) drill --write,$(VENV)/bin/pytest -m alone)
 
-# The service beside others. Run nothing else beside it. QUICK=1: a part of it. AGAINST=commit: the
-# service beside the one that the template generated at that commit. SCALE=1: more processes, and
-# their replacement behind HAProxy. MODELS=1: a row and a document with models and without.
+# The service beside others. Run nothing else beside it. QUICK=1: a part of it. EQUAL=1: only beside
+# those with equal duties. PEERS=1: also beside what other templates generate. In place of that:
+# AGAINST=commit: the service beside the one that the template generated at that commit. SCALE=1: more
+# processes, and their replacement behind HAProxy. MODELS=1: a row and a document with models and
+# without.
 bench: $(READY)
-	$(RUN) $(if $(MODELS),benchmarks.models,$(if $(SCALE),benchmarks.scale,$(if $(AGAINST),benchmarks.compare "$(AGAINST)",benchmarks $(if $(QUICK),--quick))))
+ifdef SCALE
+	$(RUN) benchmarks.scale
+else ifdef MODELS
+	$(RUN) benchmarks.models
+else ifdef AGAINST
+	$(RUN) benchmarks.compare "$(AGAINST)"
+else
+	$(if $(EQUAL),,$(RUN) benchmarks $(if $(QUICK),--quick))
+	$(RUN) benchmarks.equal $(if $(QUICK),--quick) $(if $(PEERS),--peers)
+endif
 
 # The guide as a site, in site/, with a new reference and the data of the configurator. A broken link
 # is an error.

@@ -1,4 +1,4 @@
-"""Plots of a run, as SVG that is readable on light and on dark."""
+"""The plot of a run, as SVG that is readable on light and on dark."""
 
 from collections.abc import Mapping, Sequence
 from html import escape
@@ -25,7 +25,7 @@ NAMES = {
 
 
 def write(result: Mapping[str, Any], folder: Path) -> None:
-    """Write the plots of a run into a folder."""
+    """Write the plot of a run into a folder."""
     folder.mkdir(parents=True, exist_ok=True)
     of = {
         (each["contender"], each["endpoint"], each["connections"]): each["runs"]
@@ -46,20 +46,6 @@ def write(result: Mapping[str, Any], folder: Path) -> None:
     ]
     (folder / "waiting.svg").write_text(
         chart("Requests per second, while a web service takes 50 ms", waiting)
-    )
-    reading = [
-        (title, bars("per_cpu", endpoint, 50))
-        for endpoint, title in (("json", "a constant"), ("postgres", "a row of PostgreSQL"))
-    ]
-    (folder / "reading.svg").write_text(
-        chart("Requests per second of CPU, 50 connections", reading)
-    )
-    late = [
-        (title, [(name, value * 1000) for name, value in bars("p99", endpoint, 500)])
-        for endpoint, title in (("postgres", "a row of PostgreSQL"), ("upstream", "50 ms upstream"))
-    ]
-    (folder / "latency.svg").write_text(
-        chart("The slowest of a hundred requests, in ms, 500 connections", late)
     )
 
 

@@ -1,17 +1,24 @@
 """The benchmarks: what a run measures, computes and draws."""
 
+import json
+import os
 import shutil
 import subprocess
 import sys
+from contextlib import ExitStack
+from email.message import Message
 from pathlib import Path
+from typing import Any
+from urllib.error import HTTPError
+from urllib.request import Request, urlopen
 from xml.etree import ElementTree
 
 import pytest
-from harness import GIT, ROOT, run
-from running import free_port
+from harness import GIT, ROOT, open_folder, run
+from running import free_port, wait_for
 
 from benchmarks import __main__ as bench
-from benchmarks import compare, load, plots
+from benchmarks import compare, equal, load, plots
 
 MADE = {"copy": 1.0, "empty copy": 1.0, "update": 1.0}
 
@@ -68,8 +75,8 @@ def test_load_is_counted(with_wrk: bool, monkeypatch: pytest.MonkeyPatch) -> Non
     assert missing.failed > 0
 
 
-def test_a_full_run_has_what_the_ratios_and_the_plots_need(tmp_path: Path) -> None:
-    """All contenders run, at all numbers of connections, and each plot can be drawn."""
+def test_a_full_run_has_what_the_ratios_and_the_plot_need(tmp_path: Path) -> None:
+    """All contenders run, at all numbers of connections, and the plot can be drawn."""
     samples = {key: [sample(1000.0 + len(key[0]))] for key in bench.FULL}
     found = bench.ratios(samples, MADE)
     recorded = [
@@ -82,14 +89,8 @@ def test_a_full_run_has_what_the_ratios_and_the_plots_need(tmp_path: Path) -> No
     assert len(found) == 7
     assert {connections for _, _, connections in bench.FULL} == {1, 50, 500}
     assert {name for name, _, _ in bench.FULL} == set(bench.CONTENDERS) == set(plots.NAMES)
-    assert {path.name for path in tmp_path.iterdir()} == {
-        "latency.svg",
-        "reading.svg",
-        "waiting.svg",
-    }
-    for path in tmp_path.iterdir():
-        drawn = "".join(ElementTree.parse(path).getroot().itertext())  # noqa: S314 - our own
-        assert plots.NAMES["service"] in drawn
+    plot = ElementTree.parse(tmp_path / "waiting.svg")  # noqa: S314 - our own
+    assert plots.NAMES["service"] in "".join(plot.getroot().itertext())
 
 
 def test_a_quick_run_has_what_its_ratios_need() -> None:
@@ -127,3 +128,102 @@ def test_the_comparison_takes_the_template_of_a_commit(tmp_path: Path) -> None:
 
     assert (project / "src" / "orders" / "app.py").exists()
     assert run(*GIT, "status", "--porcelain", cwd=ROOT) == before
+
+
+DUTIES = ("cache-control", "content-security-policy", "referrer-policy", "x-content-type-options")
+
+
+@pytest.mark.slow
+def test_fastapi_with_equal_duties_does_what_the_service_does() -> None:
+    """The same answers, headers, refusals and lines in the log; or else equal work is not equal."""
+    with ExitStack() as stack:
+        plan = equal.contenders(stack.enter_context(open_folder()))
+        project = plan[equal.OURS].folder
+        urls = stack.enter_context(bench.databases(project, "DATABASE_URL", "REDIS_URL"))
+        environment = os.environ | urls
+        run(project / ".venv/bin/alembic", "upgrade", "head", cwd=project, env=urls)
+        asked = {
+            name: ask_all(stack.enter_context(plan[name].served(environment))[0])
+            for name in (equal.OURS, "FastAPI, equal duties", "Quart alone, no log")
+        }
+        service, fastapi, quart = asked.values()
+        wait_for(lambda: len(lines_of(project, "given-1")) == 2, 10)
+        first, second = lines_of(project, "given-1")
+
+    assert [status for status, _, _ in service] == [201, 200, 200, 200, 200, 404, 422, 400, 414]
+    assert [status for status, _, _ in quart][:7] == [201, 200, 200, 200, 200, 404, 422]
+    for (status, headers, body), (its_status, its_headers, its_body) in zip(
+        service, fastapi, strict=True
+    ):
+        assert its_status == status
+        for name in ("content-type", "x-request-id", *DUTIES):
+            assert its_headers[name] == headers[name]
+        assert body.keys() == its_body.keys()
+    assert first.keys() == second.keys()
+    assert first["status"] == second["status"] == 201
+
+
+def ask_all(url: str) -> list[tuple[int, Message, dict[str, Any]]]:
+    """Ask for everything that is measured, and for what is refused; return what came."""
+    note = b'{"title": "A title", "body": "A body"}'
+    questions: list[tuple[str, bytes | None, dict[str, str]]] = [
+        ("/notes", note, {"X-Request-ID": "given-1"}),
+        *((path, None, {}) for path in ("/notes/1", "/notes?limit=20", "/counters/a", "/json")),
+        ("/notes/999999", None, {}),
+        ("/notes", b'{"title": ""}', {}),
+        ("/json", None, {"Host": "a b"}),
+        (f"/json?{'x' * 5000}", None, {}),
+    ]
+    found = []
+    for path, body, headers in questions:
+        sent = {"X-Request-ID": "given", "Content-Type": "application/json", **headers}
+        request = Request(url + path, data=body, headers=sent)  # noqa: S310 - our own servers
+        try:
+            with urlopen(request, timeout=10) as answer:  # noqa: S310
+                found.append((answer.status, answer.headers, json.load(answer)))
+        except HTTPError as error:
+            text = error.read()
+            is_json = "json" in error.headers["content-type"]
+            found.append((error.code, error.headers, json.loads(text) if is_json else {}))
+    return found
+
+
+def lines_of(project: Path, request_id: str) -> list[dict[str, Any]]:
+    """Return the lines of a request in the log."""
+    lines = (project / "log").read_text().splitlines()
+    return [json.loads(each) for each in lines if f'"{request_id}"' in each]
+
+
+def measured(per_second: float, failed: int = 0) -> dict[str, Any]:
+    """Return what a contender did in two rounds, twice as much in the second."""
+    runs = [sample(per_second).as_json(), sample(2 * per_second).as_json() | {"failed": failed}]
+    return {"idle_mib": 80, "samples": dict.fromkeys(compare.ENDPOINTS, runs)}
+
+
+def test_the_table_has_ratios_with_their_spread() -> None:
+    """Round by round; the service has its own figures."""
+    faster = measured(1500) | {"idle_mib": 70}
+    faster["samples"] = faster["samples"] | {"a row": measured(1500)["samples"]["a row"][::-1]}
+    result = {
+        "contenders": {equal.OURS: measured(1000), "other": faster, "lost": measured(10, failed=9)},
+        "date": "2026-11-27",
+        "machine": "2 cores",
+        "rounds": 2,
+        "versions": {"quart": "0.22"},
+    }
+
+    head, _, ours, other, lost, _, said = equal.table(result)
+
+    assert head.startswith("|  | a row | a create |")
+    assert ours.startswith("| **the service** | 1 = 1,500/s |")
+    assert other.startswith("| other | 1.88 (0.75 to 3.00) | 1.50 (1.50 to 1.50) |")
+    assert other.endswith("| 2.0 | 70 |")
+    assert lost.endswith("| 2.0, 9 failed | 80 |")
+    assert "2 cores, quart 0.22; 2 rounds" in said
+
+
+def test_the_page_has_the_table_of_the_last_run() -> None:
+    """`make bench` writes both."""
+    page = equal.PAGE.read_text()
+
+    assert page == equal.with_table(page, json.loads(equal.RESULTS.read_text())), "make bench"
