@@ -9,7 +9,17 @@ from pathlib import Path
 from urllib.parse import urlsplit, urlunsplit
 
 import pytest
-from harness import ROOT, Outcome, clean_environment, generate, open_folder, run, uv
+from harness import (
+    MODELS,
+    ROOT,
+    Outcome,
+    clean_environment,
+    files_of,
+    generate,
+    open_folder,
+    run,
+    uv,
+)
 from pooler import pooled
 
 pytestmark = pytest.mark.slow
@@ -317,3 +327,79 @@ async def main():
 ENVIRONMENT = os.environ | {"PATH": os.path.dirname(sys.executable) + ":" + os.environ["PATH"]}
 asyncio.run(main())
 """
+
+
+CUSTOMER = """
+from sqlalchemy import BigInteger, Identity
+from sqlalchemy.orm import Mapped, mapped_column
+
+from .base import Base
+
+
+class Customer(Base):
+    __tablename__ = "customers"
+
+    id: Mapped[int] = mapped_column(BigInteger, Identity(), primary_key=True)
+    email: Mapped[str] = mapped_column(unique=True)
+    credit: Mapped[int] = mapped_column(server_default="0", index=True)
+"""
+
+CHANGES = {
+    "email: Mapped[str]": "email: Mapped[str | None]",
+    "credit: Mapped[int] = mapped_column(": "credit: Mapped[int] = mapped_column(BigInteger, ",
+    'server_default="0"': 'server_default="5"',
+}
+
+COLUMNS = """
+SELECT column_name, data_type, is_nullable, column_default FROM information_schema.columns
+WHERE table_name = 'customers' AND column_name <> 'id' ORDER BY 1
+"""
+
+
+def test_models_lead_to_migrations(project: Path, url: str) -> None:
+    """Of new and changed classes, types and defaults included: they apply, revert, and lint."""
+    update_to_models(project)
+    room = project / "src" / "orders" / "models"
+    alembic(project, "upgrade", "head", url=url)
+    alembic(project, "check", url=url)
+    (room / "customers.py").write_text(CUSTOMER)
+    listed = (room / "__init__.py").read_text()
+    here = "# Yours, for example: from . import customers\n"
+    (room / "__init__.py").write_text(listed.replace(here, f"{here}from . import customers\n"))
+    states = []
+
+    for number, replaced in ((2, {}), (3, CHANGES)):
+        for old, new in replaced.items():
+            text = (room / "customers.py").read_text()
+            assert old in text
+            (room / "customers.py").write_text(text.replace(old, new))
+        assert alembic(project, "check", url=url, check=False).code != 0
+        made = ("--autogenerate", "-m", "customers", "--rev-id", f"000{number}")
+        alembic(project, "revision", *made, url=url)
+        alembic(project, "upgrade", "head", url=url)
+        alembic(project, "check", url=url)
+        states.append(query(project, url, COLUMNS))
+
+    assert states == [
+        [["credit", "integer", "NO", "0"], ["email", "text", "NO", None]],
+        [["credit", "bigint", "NO", "'5'::bigint"], ["email", "text", "YES", None]],
+    ]
+    alembic(project, "downgrade", "0002", url=url)
+    assert query(project, url, COLUMNS) == states[0]
+    alembic(project, "downgrade", "0001", url=url)
+    assert query(project, url, TABLES) == [["alembic_version"], ["notes"]]
+    uv("run", "ruff", "check", "migrations", cwd=project)
+    uv("run", "ruff", "format", "--check", "migrations", cwd=project)
+    # By hand, a migration is still plain SQL, and fails until it has some.
+    alembic(project, "revision", "-m", "by hand", "--rev-id", "0004")
+    failed = alembic(project, "upgrade", "head", url=url, check=False)
+    assert 'syntax error at or near "TODO"' in failed.output
+
+
+def update_to_models(project: Path) -> None:
+    """Have models in the service from here on."""
+    with open_folder() as folder:
+        modeled = generate(folder / "orders", ["postgres"], features=["examples", MODELS])
+        for name, content in files_of(modeled).items():
+            (project / name).parent.mkdir(exist_ok=True)
+            (project / name).write_bytes(content)
