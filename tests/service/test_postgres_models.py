@@ -429,4 +429,6 @@ async def test_clients_who_leave_are_no_errors(
             await asyncio.wait([asking])
         await assert_clean()
 
-    assert [line for line in await logged() if line["level"] in {"warning", "error"}] == []
+    # asyncio may report what the servers of the tests before have left.
+    lines = [line for line in await logged() if line["logger"] != "asyncio"]
+    assert [line for line in lines if line["level"] in {"warning", "error"}] == []
