@@ -51,16 +51,16 @@ class Jobs(Parts):
 
     async def _jobs(self) -> None:
         for name, fault, may_repeat in (
-            ("jobs: nothing wrong", _nothing, 0),
-            ("jobs: workers replaced", _replaced, 0),
-            ("jobs: a worker killed", _killed, CONCURRENCY),
-            ("jobs: a worker frozen", _frozen, CONCURRENCY),
-            ("jobs: Redis killed", _redis_killed, 2 * CONCURRENCY),
-            ("jobs: Redis frozen", _redis_frozen, 2 * CONCURRENCY),
+            ("jobs", _nothing, 0),
+            ("jobs with replaced workers", _replaced, 0),
+            ("jobs with a killed worker", _killed, CONCURRENCY),
+            ("jobs with a frozen worker", _frozen, CONCURRENCY),
+            ("jobs with a killed Redis", _redis_killed, 2 * CONCURRENCY),
+            ("jobs with a frozen Redis", _redis_frozen, 2 * CONCURRENCY),
         ):
             async with (
                 self._phase(name) as phase,
-                self._fleet(name[6:]) as (running, fleet),
+                self._fleet(name) as (running, fleet),
                 client(running.url) as clients,
             ):
                 await self._under_load(phase, clients, fleet, fault)

@@ -5,8 +5,8 @@ from typing import Any
 HEAD = """\
 # The drill
 
-A service generated with all defaults, run as its README says for production, on real servers that
-are killed, frozen and misconfigured under load. `make drill WRITE=1` makes this table.
+A service generated with all defaults and `jobs`, run as its README says for production, on real
+servers that are killed, frozen and misconfigured under load. `make drill WRITE=1` makes this table.
 `tests/drill/` says what each part does, and which bounds it must keep.
 
 """

@@ -8,7 +8,7 @@ from harness import generate, run, uv
 
 DRILL = Path(__file__).resolve().parent
 
-TIMEOUT = 300.0
+TIMEOUT = 500.0
 """Seconds that the whole drill may take. A half is usual."""
 
 LISTED = {

@@ -150,6 +150,19 @@ def test_a_job_that_ends_while_redis_is_frozen_does_not_run_again(
     wait_until(lambda: "a" in own.seen("ended"), LEASE + 3)
 
 
+def test_a_worker_ends_while_redis_is_frozen(own: Own, start: StartWorker) -> None:
+    worker = start(JOBS_GRACE="0.5")
+    worker.ask("/add/a/60.0")
+    wait_until(lambda: own.seen("began") == ["a"])
+
+    own.server.freeze()
+    seconds = worker.stop()
+    own.server.thaw()
+
+    assert seconds < 5
+    assert worker.log("jobs not given back")
+
+
 def test_a_scheduled_job_runs_once_for_all_workers(own: Own, start: StartWorker) -> None:
     start()
     start()

@@ -41,6 +41,9 @@ MARGIN = 5.0
 DELIVERIES = 3
 """Workers that a job may take down with it. Then it is given up."""
 
+FORGOTTEN = 24 * 3600 * 1000
+"""Milliseconds after which the name of a worker that is gone is removed."""
+
 CLOSE_TIMEOUT = 1.0
 """Seconds that giving jobs back may take."""
 
@@ -124,6 +127,7 @@ class Worker:
         while True:
             try:
                 await join(self._client)
+                await self._forget_workers()
                 while True:
                     number, message = await self.next_job()
                     if is_known(message):
@@ -132,9 +136,16 @@ class Worker:
                     else:
                         await give_up(message, "unknown job")
                         await self._finish(number)
-            except UNAVAILABLE as error:
+            except Exception as error:  # whatever the reason, the worker goes on
                 log.warning("queue unavailable", reason=type(error).__name__)
                 await asyncio.sleep(POLL)
+
+    async def _forget_workers(self) -> None:
+        """Remove the names of workers that were killed long ago."""
+        known: Any = await self._client.xinfo_consumers(STREAM, GROUP)
+        for one in known:
+            if one["idle"] > FORGOTTEN and not one["pending"]:
+                await self._client.xgroup_delconsumer(STREAM, GROUP, one["name"])
 
     async def next_job(self) -> tuple[str, str]:
         """Wait for a job; returns its number in the stream, and its text."""
@@ -219,8 +230,8 @@ class Runner(Receiver):
         self.running.add(task)
         try:
             await task
-        except (*UNAVAILABLE, SendTaskError, TimeoutError) as error:
-            # It stays in the stream, and so it runs again.
+        except Exception as error:
+            # It stays in the stream, whatever the reason, and so it runs again.
             log.warning("job not finished", reason=type(error).__name__)
         finally:
             self.running.discard(task)
