@@ -138,6 +138,7 @@ def test_a_service_with_other_answers_passes_its_tests(
     if "auth" in mix.features:
         # The others call endpoints that say nothing from outside, without tokens.
         add_service_tests(project, backends, mix.features, about="auth")
+        add_service_tests(project, backends, mix.features, about="jobs_redis_spans")
     elif JOBS in mix.features:
         add_service_tests(project, backends, mix.features, about="jobs")
     elif "tracing" in mix.features and len(backends) in {0, len(BACKENDS)}:

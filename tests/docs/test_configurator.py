@@ -84,18 +84,23 @@ def test_the_pieces_give_what_copier_gives(
 def test_answers_that_copier_refuses_together_are_refused() -> None:
     """With its sentence, which depends on the answers in question only."""
     made = Configurator()
-    numbers = [("backends", "redis"), ("features", "jobs")]
+    made.config["backends"]["validator"] = ""
+    made.config["features"]["validator"] = (
+        '{% if "tracing" in features and "redis" not in backends %}'
+        "\ntracing needs redis.\n{% endif %}"
+    )
+    numbers = [("backends", "redis"), ("features", "tracing")]
 
     found = made.depends(made.refusal)
 
     assert [made.inputs[index][:2] for index in found.inputs] == numbers
     assert found.values == {
         ("0", "0"): "",
-        ("0", "1"): "The feature jobs needs Redis.",
+        ("0", "1"): "tracing needs redis.",
         ("1", "0"): "",
         ("1", "1"): "",
     }
-    without_redis = tuple(str(int(each.value == "jobs")) for each in made.inputs)
+    without_redis = tuple(str(int(each.value == "tracing")) for each in made.inputs)
     assert made.has("README.md", without_redis) is None
 
 
