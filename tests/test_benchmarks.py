@@ -18,7 +18,7 @@ from harness import GIT, ROOT, open_folder, run
 from running import free_port, wait_for
 
 from benchmarks import __main__ as bench
-from benchmarks import compare, equal, load, plots
+from benchmarks import compare, equal, load, plots, rollout
 
 MADE = {"copy": 1.0, "empty copy": 1.0, "update": 1.0}
 
@@ -227,3 +227,25 @@ def test_the_page_has_the_table_of_the_last_run() -> None:
     page = equal.PAGE.read_text()
 
     assert page == equal.with_table(page, json.loads(equal.RESULTS.read_text())), "make bench"
+
+
+def test_a_lost_request_is_counted(monkeypatch: pytest.MonkeyPatch) -> None:
+    """An answer that is no success, and a server that is gone."""
+    monkeypatch.setattr(rollout, "PATHS", ("/", "/missing"))
+    port = free_port()
+    with subprocess.Popen(
+        [sys.executable, "-c", SERVER, str(port)], stderr=subprocess.DEVNULL
+    ) as server:
+        load.wait(f"http://127.0.0.1:{port}/")
+        client = rollout.Client(port, 0)
+        client.start()
+        try:
+            wait_for(lambda: 1 < client.lost.count("404") < len(client.seconds) - 1, 10)
+            server.kill()
+            wait_for(lambda: {*client.lost} - {"404"}, 10)
+        finally:
+            client.stopped = True
+            server.kill()
+            client.join()
+
+    assert len(client.seconds) > len(client.lost)
