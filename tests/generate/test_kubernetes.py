@@ -100,6 +100,22 @@ def test_the_manifests_have_what_was_chosen(backends: list[str], tmp_path: Path)
         assert path.is_dir() or "://" not in path.read_text(), "an address that may hold a secret"
 
 
+def test_features_bring_their_variables_and_ports(tmp_path: Path) -> None:
+    """An address that only you know is a comment, and what has a default is set."""
+    features = ["container", "tracing", "kubernetes", "auth"]
+    project = generate(tmp_path / "orders", [], features=features)
+    text = (project / "deploy" / "base" / "config.env").read_text()
+    policy = manifests(project)["NetworkPolicy"]["spec"]
+
+    opened = {port["port"] for rule in policy["egress"][1:] for port in rule["ports"]}
+    assert opened == {443, 4318}
+    assert re.findall(r"^# ([A-Z_]+)=", text, re.MULTILINE) == [
+        "AUTH_ISSUER",
+        "OTEL_EXPORTER_OTLP_ENDPOINT",
+    ]
+    assert "\nAUTH_AUDIENCE=orders\n" in text
+
+
 def test_the_pods_fit_the_image(tmp_path: Path) -> None:
     """Its account, its port, and more time to end than its command takes."""
     project = generate(tmp_path / "orders", features=all_features())
@@ -286,7 +302,7 @@ def test_edits_survive_every_toggle(workbench: Path) -> None:
 
     for change in (
         *({"backends": backends} for backends in (list(BACKENDS), [], ["postgres"], ["http"])),
-        {"features": [*there, "tracing"]},
+        {"features": [*there, "tracing", "auth"]},
         {"features": there},
     ):
         update(project, **change)
