@@ -164,8 +164,31 @@ def test_the_largest_fleet_fits_a_postgresql_with_defaults(tmp_path: Path) -> No
     size = int(variables(project / "deploy" / "base" / "config.env")["POSTGRES_POOL_SIZE"])
     surge = found["Deployment"]["spec"]["strategy"]["rollingUpdate"]["maxSurge"]
 
-    most = (found["HorizontalPodAutoscaler"]["spec"]["maxReplicas"] + surge) * size + 1
-    assert most <= 100 - RESERVED
+    web = found["HorizontalPodAutoscaler"]["spec"]["maxReplicas"] + surge
+    worker = worker_of(project)["spec"]["replicas"] + surge
+    assert (web + worker) * size + 1 <= 100 - RESERVED
+
+
+def worker_of(project: Path) -> Any:
+    """Return the Deployment of the workers."""
+    (worker,) = documents(project / "deploy" / "base" / "worker.yaml")
+    return worker
+
+
+def test_workers_run_jobs_and_get_the_time_to_finish_them(tmp_path: Path) -> None:
+    """They are the service with one more variable, and no Service leads to them."""
+    project = generate(tmp_path / "orders", features=all_features())
+    config = variables(project / "deploy" / "base" / "config.env")
+    dockerfile = (project / "Dockerfile").read_text()
+    pod = worker_of(project)["spec"]["template"]["spec"]
+    (container,) = pod["containers"]
+
+    assert config["JOBS_WORKER"] == "false"
+    assert {"name": "JOBS_WORKER", "value": "true"} in container["env"]
+    assert {probe: container[probe]["httpGet"]["path"] for probe in PROBES} == PROBES
+    (graceful,) = re.findall(r'"--timeout-graceful-shutdown", "(\d+)"', dockerfile)
+    needed = int(graceful) + int(config["JOBS_GRACE"]) + 2 + 5
+    assert pod["terminationGracePeriodSeconds"] >= needed
 
 
 def test_a_name_that_means_something_in_yaml_stays_a_name(tmp_path: Path) -> None:
