@@ -44,6 +44,7 @@ class Sessions:
         """options: of asyncpg.connect. refused: errors that stay with the connections."""
         self._options = options | {"command_timeout": settings.timeout}
         self._close_timeout = settings.acquire_timeout
+        self._open_timeout = settings.connect_timeout + settings.timeout
         self._limit = limit
         self._refused = refused
         self._replaced = 0.0
@@ -106,7 +107,9 @@ class Sessions:
     async def _take(self) -> AsyncConnection:
         await self._limit.acquire()
         try:
-            return await self._engine.connect()
+            # SQLAlchemy may close a lost connection first, and asks a new one some questions.
+            async with asyncio.timeout(self._open_timeout):
+                return await self._engine.connect()
         except BaseException as error:
             self._limit.release()
             if _is_lost(error):
