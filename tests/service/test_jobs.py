@@ -14,8 +14,8 @@ from orders.core.settings import InvalidSettings
 from orders.jobs import __main__ as command
 from orders.jobs.queue import DEAD, GROUP, LATER, STREAM, Retries, queue
 from quart import Quart
-from taskiq import AsyncTaskiqDecoratedTask
 from taskiq.exceptions import SendTaskError
+from taskiq.kicker import AsyncKicker
 
 CreateApp = Callable[[], Quart]
 Logged = Callable[[], Awaitable[list[dict[str, Any]]]]
@@ -179,7 +179,7 @@ async def test_a_short_timeout_does_not_disturb_a_worker_that_waits(
 async def test_what_cannot_be_sent_is_a_bug(sender: Quart) -> None:
     @sender.get("/wrong")
     async def wrong() -> str:
-        await echo.kiq(object())  # type: ignore[arg-type]
+        await echo.kiq(object())  # type: ignore[call-overload]
         return "added"
 
     assert (await sender.test_client().get("/wrong")).status_code == 500
@@ -210,8 +210,9 @@ async def test_a_job_that_was_given_up_runs_again_on_demand(
 
     await command.main(retry=True)
 
-    (entry,) = await redis.client().xrange(STREAM)  # type: ignore[misc, union-attr]
-    assert json.loads(entry[1]["message"])["labels"] == {}  # type: ignore[index]
+    found: Any = await redis.client().xrange(STREAM)
+    ((_, entry),) = found
+    assert json.loads(entry["message"])["labels"] == {}
     assert await redis.client().xlen(DEAD) == 0
 
 
@@ -221,13 +222,8 @@ async def test_a_job_that_takes_too_long_is_cancelled(worker: Quart) -> None:
 
 
 async def test_an_unknown_job_is_kept(worker: Quart) -> None:
-    unknown: AsyncTaskiqDecoratedTask[[], None] = AsyncTaskiqDecoratedTask(
-        queue,
-        "of another version",
-        given_up,
-        {},  # type: ignore[arg-type]
-    )
-    await unknown.kicker().kiq()
+    unknown: AsyncKicker[[], None] = AsyncKicker("of another version", queue, {})
+    await unknown.kiq()
     assert (await given_up())["reason"] == "unknown job"
 
 

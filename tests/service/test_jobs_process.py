@@ -3,6 +3,7 @@
 import signal
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 from dev import redis as kind
@@ -51,8 +52,8 @@ class Own:
     def seen(self, key: str) -> list[str]:
         """Return what jobs have noted."""
         with Redis.from_url(self.server.url, decode_responses=True) as client:
-            found: list[str] = client.lrange(key, 0, -1)  # type: ignore[assignment]
-            return found
+            found: Any = client.lrange(key, 0, -1)
+            return list(found)
 
 
 @pytest.fixture
@@ -167,11 +168,10 @@ def test_a_scheduled_job_runs_once_for_all_workers(own: Own, start: StartWorker)
     start()
     start()
     wait_until(lambda: len(own.seen("ticks")) >= 2)
-    times = []
 
-    def six() -> bool:
-        times[:] = map(float, own.seen("ticks"))
-        return times[-1] - times[0] >= 5
+    def times() -> list[float]:
+        return [float(time) for time in own.seen("ticks")]
 
-    wait_until(six)
-    assert len(times) <= times[-1] - times[0] + 2
+    wait_until(lambda: times()[-1] - times()[0] >= 5)
+    seen = times()
+    assert len(seen) <= seen[-1] - seen[0] + 2

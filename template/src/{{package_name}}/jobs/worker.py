@@ -9,13 +9,13 @@ from collections.abc import AsyncGenerator, AsyncIterator
 from contextlib import asynccontextmanager, suppress
 from datetime import timedelta
 from functools import partial
+from http import HTTPStatus
 from time import monotonic, time
 from typing import Any
 from uuid import uuid4
 
 import structlog
 from quart import Quart
-from quart.typing import ResponseReturnValue
 from redis.asyncio import Redis
 from redis.exceptions import RedisError
 from taskiq import AckableMessage, ScheduledTask, ScheduleSource, TaskiqScheduler
@@ -24,12 +24,13 @@ from taskiq.exceptions import SendTaskError
 from taskiq.kicker import AsyncKicker
 from taskiq.receiver import Receiver
 from taskiq.schedule_sources import LabelScheduleSource
-from werkzeug.exceptions import HTTPException
 
 from ..backends import redis
+from ..core import errors
 from ..core.errors import BackendUnavailable
 from ..core.settings import load
-from . import MODULES, status
+from . import MODULES
+from . import status as state
 from .queue import GROUP, LATER, STREAM, JobsSettings, give_up, join, queue
 
 POLL = 1.0
@@ -48,6 +49,9 @@ CLOSE_TIMEOUT = 1.0
 """Seconds that giving jobs back may take."""
 
 UNAVAILABLE = (RedisError, BackendUnavailable)
+
+FULL: errors.Failures = {BackendUnavailable: HTTPStatus.SERVICE_UNAVAILABLE}
+"""The queue, or the pool of connections."""
 
 MOVE_DUE = """\
 local now = redis.call('TIME')[1]
@@ -68,13 +72,17 @@ def init_app(app: Quart) -> None:
     app.extensions["jobs_redis"] = own.model_copy(update=longer)
     # `Conduct` logs one line for each job.
     logging.getLogger("taskiq").setLevel(logging.WARNING)
-    app.register_blueprint(status.blueprint)
+    app.register_blueprint(state.blueprint)
+    errors.init_app(app, {SendTaskError: status_of})
 
-    @app.errorhandler(SendTaskError)
-    async def not_sent(error: SendTaskError) -> ResponseReturnValue | HTTPException:
-        """Answer as for the error behind it, such as one of Redis."""
-        cause = error.__cause__
-        return await app.handle_user_exception(cause if isinstance(cause, Exception) else error)
+
+def status_of(error: Exception) -> HTTPStatus:
+    """Return the status for a job that was not sent: that of the error behind it."""
+    cause = error.__cause__
+    for kind, status in {**redis.BACKEND.failures, **FULL}.items():
+        if isinstance(cause, kind):
+            return status(cause) if callable(status) else status
+    return HTTPStatus.INTERNAL_SERVER_ERROR
 
 
 @asynccontextmanager
