@@ -9,6 +9,7 @@ import subprocess
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from pkgutil import resolve_name
 from secrets import token_hex
 from typing import IO
 from urllib.parse import quote, urlsplit, urlunsplit
@@ -48,7 +49,7 @@ def start(directory: Path, *, durable: bool, port: int | None = None) -> Server:
                 *("-c", f"max_connections={MAX_CONNECTIONS}"),
                 *(() if durable else FAST),
             ],
-            lambda url: asyncio.run(_execute(url, "SELECT 1")),
+            lambda url: _execute(url, "SELECT 1"),
             url=f"postgresql://{USER}:{password}@{HOST}:{port}/postgres",
             log=log,
             # Throw-away data needs no checkpoint at the end.
@@ -66,7 +67,9 @@ def as_user() -> list[str]:
     capability = "+dac_override"
     return [
         *("setpriv", "--reuid=65534", "--regid=65534", "--clear-groups"),
-        *(f"--inh-caps={capability}", f"--ambient-caps={capability}", "--"),
+        *(f"--inh-caps={capability}", f"--ambient-caps={capability}"),
+        # initdb looks for its programs by access(), which counts capabilities only with this bit.
+        *("--securebits=+no_setuid_fixup", "--"),
     ]
 
 
@@ -99,11 +102,11 @@ def prepare(url: str) -> None:
 @contextmanager
 def scratch(url: str, name: str) -> Iterator[str]:
     """Lend the URL of an empty database: see `dev.server.DevServer`."""
-    asyncio.run(_execute(url, f'CREATE DATABASE "{name}"'))
+    _execute(url, f'CREATE DATABASE "{name}"')
     try:
         yield urlunsplit(urlsplit(url)._replace(path=f"/{quote(name)}"))
     finally:
-        asyncio.run(_execute(url, f'DROP DATABASE IF EXISTS "{name}" WITH (FORCE)'))
+        _execute(url, f'DROP DATABASE IF EXISTS "{name}" WITH (FORCE)')
 
 
 def adapt(url: str | None = None) -> None:
@@ -117,12 +120,20 @@ def adapt(url: str | None = None) -> None:
         os.environ["PATH"] += f"{os.pathsep}{find_program(f'{PROGRAMS}psql').parent}"
 
 
-async def _execute(url: str, command: str) -> None:
-    connection = await asyncpg.connect(url, timeout=10)
-    try:
-        await connection.execute(command)
-    finally:
-        await connection.close()
+def _execute(url: str, command: str) -> None:
+    from . import SERVICE
+
+    # The URL may have options that only the service ignores.
+    read_url = resolve_name(f"{SERVICE.partition('.')[0]}.backends.postgres:read_url")
+
+    async def execute(url: str) -> None:
+        connection = await asyncpg.connect(url, timeout=10)
+        try:
+            await connection.execute(command)
+        finally:
+            await connection.close()
+
+    asyncio.run(execute(read_url(url)))
 
 
 def _initialise(directory: Path, log: IO[bytes]) -> str:

@@ -4,6 +4,7 @@ import os
 from collections.abc import Callable
 
 import pytest
+from dev import postgres as kind
 from orders.backends import postgres
 from orders.core.settings import InvalidSettings
 from quart import Quart
@@ -116,3 +117,10 @@ async def test_an_option_works_or_is_refused_by_name(
         return
     async with app.test_app(), app.app_context():
         assert await postgres.pool().fetchval("SELECT 1") == 1
+
+
+def test_a_database_of_tests_has_the_options_of_the_url(databases: None) -> None:
+    """Also those that the service ignores."""
+    url = f"{os.environ[kind.VARIABLE]}?channel_binding=prefer"
+    with kind.scratch(url, "test_options") as lent:
+        assert lent.endswith("/test_options?channel_binding=prefer")
