@@ -215,8 +215,10 @@ def user(databases: None, monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
         administrator.execute_command("ACL", "DELUSER", name)
 
 
-async def test_a_user_without_the_command_client(user: str, app: Quart) -> None:
+async def test_a_user_without_the_commands_client_and_ping(user: str, app: Quart) -> None:
     async with app.test_app(), app.app_context():
+        report = await (await app.test_client().get("/health/ready")).get_json()
+        assert report["backends"]["redis"]["status"] == "ok"
         client: Any = redis.client()
         assert await client.set(f"of:{user}", "a", ex=5)
         assert await client.get(f"of:{user}") == "a"
