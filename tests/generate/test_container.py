@@ -87,6 +87,9 @@ def assert_composed(backends: Sequence[str], project: Path) -> None:
     for name in processes:
         assert variables & set(services[name]["environment"]) == needed
     assert len(needed) == len(backends)
+    if "worker" in processes:
+        worker, app = (set(services[name]["environment"]) for name in ("worker", "app"))
+        assert worker - {"JOBS_WORKER"} == app
 
 
 @dataclass
