@@ -365,6 +365,8 @@ STRANGE: list[dict[str, Any]] = [
     {},
     {"kty": "AKP", "kid": "future"},
     {"kty": "EC", "crv": "P-999", "kid": "future"},
+    {"kty": "EC", "crv": "P-999", "x": "AA", "y": "AA", "kid": "future"},
+    {"kty": "OKP", "crv": "Ed999", "x": "AA", "kid": "future"},
     {"kty": "oct", "k": "c2VjcmV0c2VjcmV0", "kid": "symmetric"},
     {"kty": "RSA", "kid": "broken"},
     UNKNOWN.as_dict(private=False) | {"use": "enc"},

@@ -193,7 +193,7 @@ def _usable(keys: list[dict[str, Any]]) -> list[Key]:
     """Return the keys that can verify; raises ValueError without any."""
     usable = []
     for key in keys:
-        with suppress(JoseError, TypeError, ValueError):  # a kind of the future
+        with suppress(JoseError, LookupError, TypeError, ValueError):  # a kind of the future
             if key.get("kty") in KEY_TYPES and key.get("use", "sig") == "sig":
                 usable.append(JWKRegistry.import_key(key))
     if not usable:
