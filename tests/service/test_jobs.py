@@ -3,6 +3,7 @@
 import asyncio
 import json
 from collections.abc import AsyncIterator, Awaitable, Callable
+from datetime import timedelta
 from typing import Any
 
 import pytest
@@ -12,10 +13,13 @@ from orders.backends import redis
 from orders.core.errors import BackendUnavailable
 from orders.core.settings import InvalidSettings
 from orders.jobs import __main__ as command
-from orders.jobs.queue import DEAD, GROUP, LATER, STREAM, Retries, queue
+from orders.jobs.queue import DEAD, GROUP, LATER, STREAM, Retries, join, queue
+from orders.jobs.worker import Scheduler, Worker
 from quart import Quart
+from taskiq import ScheduledTask
 from taskiq.exceptions import SendTaskError
 from taskiq.kicker import AsyncKicker
+from taskiq.schedule_sources import LabelScheduleSource
 
 CreateApp = Callable[[], Quart]
 Logged = Callable[[], Awaitable[list[dict[str, Any]]]]
@@ -254,6 +258,41 @@ async def test_one_of_two_equal_jobs_is_dropped(sender: Quart) -> None:
     for _ in range(2):
         await echo.kicker().with_labels(once="order-7").kiq("a")
     assert await redis.client().xlen(STREAM) == 1
+
+
+async def test_a_schedule_of_days_adds_one_job_for_all_workers(sender: Quart) -> None:
+    day = timedelta(days=1)
+    task = ScheduledTask(
+        task_name="tests:echo", labels={}, args=["a"], kwargs={}, interval=day, schedule_id="1"
+    )
+    for _ in range(2):
+        await Scheduler(queue, []).on_ready(LabelScheduleSource(queue), task)
+
+    client = redis.client()
+    assert await client.xlen(STREAM) == 1
+    (remembered,) = await client.keys(f"{STREAM}:once:*")
+    # A worker that started hours after the other one comes hours later, in the same period.
+    assert await client.ttl(remembered) > day.total_seconds() - 10
+
+
+async def test_a_job_that_comes_while_a_worker_leaves_is_not_lost(
+    sender: Quart, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    client = redis.client()
+    await join(client)
+    await echo.kiq("a")
+    worker = Worker(client, sender.extensions["jobs"])
+    read = client.xreadgroup
+
+    async def read_too_early(*args: Any, **options: Any) -> Any:
+        found = await read(*args, **options)
+        await read(GROUP, worker._name, {STREAM: ">"})
+        return found
+
+    monkeypatch.setattr(client, "xreadgroup", read_too_early)
+    await worker._give_back()
+
+    assert (await client.xpending(STREAM, GROUP))["pending"] == 1
 
 
 async def test_the_state_of_the_queue_is_told(

@@ -26,6 +26,20 @@ async def work(name, seconds):
 async def tick():
     await redis.client().rpush("ticks", time.time())
 
+@queue.task(task_name="stay")
+async def stay():
+    await redis.client().rpush("began", "stay")
+    while True:
+        try:
+            await asyncio.sleep(60)
+        except asyncio.CancelledError:
+            pass
+
+@app.get("/stay")
+async def add_stay():
+    await stay.kiq()
+    return "added"
+
 @app.get("/add/<name>/<float:seconds>")
 async def add(name, seconds):
     await work.kiq(name, seconds)
@@ -86,6 +100,18 @@ def test_a_worker_that_stops_finishes_or_gives_back(own: Own, start: StartWorker
     start(JOBS_TIMEOUT="20")
     wait_until(lambda: own.seen("ended") == ["short", "long"], 5)
     assert own.seen("began") == ["short", "long", "long"]
+
+
+def test_a_job_that_cannot_be_cancelled_does_not_hold_up_the_end(
+    own: Own, start: StartWorker
+) -> None:
+    worker = start(JOBS_GRACE="0.5", JOBS_TIMEOUT="20")
+    worker.ask("/stay")
+    wait_until(lambda: own.seen("began") == ["stay"])
+
+    assert worker.stop() < 4
+    start(JOBS_TIMEOUT="20")
+    wait_until(lambda: own.seen("began") == ["stay", "stay"], 5)
 
 
 def test_the_jobs_of_a_killed_worker_are_taken_over(own: Own, start: StartWorker) -> None:

@@ -53,6 +53,9 @@ GROUP = "workers"
 KEPT = 10_000
 """Jobs in DEAD. Older ones are deleted."""
 
+ONCE_FOR = 3600
+"""Seconds for which the queue remembers a label `once`."""
+
 ATTEMPTS = 10
 """Runs of a job that fails each time. They take 9 to 17 minutes in all."""
 
@@ -62,8 +65,9 @@ LONGEST_DELAY = 600.0
 ENQUEUE = """\
 local stream, later, once = unpack(KEYS)
 local message, limit, delay = ARGV[1], tonumber(ARGV[2]), tonumber(ARGV[3])
+local remembered = ARGV[4]
 if limit > 0 and redis.call('XLEN', stream) + redis.call('ZCARD', later) >= limit then return 0 end
-if once and not redis.call('SET', once, '', 'NX', 'EX', 3600) then return 1 end
+if once and not redis.call('SET', once, '', 'NX', 'EX', remembered) then return 1 end
 if delay > 0 then
   redis.call('ZADD', later, redis.call('TIME')[1] + delay, message)
 else
@@ -108,7 +112,7 @@ class Queue(AsyncBroker):
     """taskiq's broker, which sends through the service's own client: bounded and fair.
 
     The label `delay` means so many seconds later. Of two jobs with the same label `once`, the
-    second one is dropped if it comes within an hour.
+    second one is dropped if it comes within an hour, or the seconds of the label `once_for`.
     """
 
     async def kick(self, message: BrokerMessage) -> None:
@@ -119,7 +123,8 @@ class Queue(AsyncBroker):
         limit = 0 if is_retry else current_app.extensions["jobs"].queue_size
         once = [f"{STREAM}:once:{labels['once']}"] if "once" in labels and not is_retry else []
         keys = [STREAM, LATER, *once]
-        values = [message.message.decode(), limit, labels.get("delay", 0)]
+        remembered = labels.get("once_for", ONCE_FOR)
+        values = [message.message.decode(), limit, labels.get("delay", 0), remembered]
         if not await redis.client().eval(ENQUEUE, len(keys), *keys, *values):
             raise BackendUnavailable("the queue of jobs is full")
 

@@ -10,6 +10,7 @@ from contextlib import asynccontextmanager, suppress
 from datetime import timedelta
 from functools import partial
 from http import HTTPStatus
+from math import ceil
 from time import monotonic, time
 from typing import Any
 from uuid import uuid4
@@ -31,7 +32,7 @@ from ..core.errors import BackendUnavailable
 from ..core.settings import load
 from . import MODULES
 from . import status as state
-from .queue import GROUP, LATER, STREAM, JobsSettings, give_up, join, queue
+from .queue import GROUP, LATER, ONCE_FOR, STREAM, JobsSettings, give_up, join, queue
 
 POLL = 1.0
 """Seconds that a worker waits for a new job, before it looks for those of other kinds."""
@@ -46,7 +47,7 @@ FORGOTTEN = 24 * 3600 * 1000
 """Milliseconds after which the name of a worker that is gone is removed."""
 
 CLOSE_TIMEOUT = 1.0
-"""Seconds that giving jobs back may take."""
+"""Seconds that cancelled jobs may take to end, and then that giving jobs back may take."""
 
 UNAVAILABLE = (RedisError, BackendUnavailable)
 
@@ -60,6 +61,14 @@ for _, message in ipairs(redis.call('ZRANGE', KEYS[1], '-inf', now, 'BYSCORE', '
   redis.call('ZREM', KEYS[1], message)
 end
 """
+
+LEAVE = """\
+local stream, group, name = KEYS[1], ARGV[1], ARGV[2]
+if #redis.call('XPENDING', stream, group, '-', '+', 1, name) == 0 then
+  redis.call('XGROUP', 'DELCONSUMER', stream, group, name)
+end
+"""
+"""Removes a worker, unless Redis has just given it a job: that one would be lost."""
 
 log = structlog.stdlib.get_logger(__name__)
 
@@ -127,7 +136,10 @@ class Worker:
             await listening
             for task in runner.running:
                 task.cancel()
-            await asyncio.gather(*runner.running, return_exceptions=True)
+            if runner.running:
+                _, late = await asyncio.wait(runner.running, timeout=CLOSE_TIMEOUT)
+                if late:
+                    log.warning("jobs not cancelled in time", jobs=len(late))
             await self._give_back()
 
     async def messages(self) -> AsyncGenerator[AckableMessage, None]:
@@ -214,7 +226,7 @@ class Worker:
                     for number, fields in entries:
                         log.info("job given back", number=number)
                         await self._remove(number, again=fields["message"])
-                await self._client.xgroup_delconsumer(STREAM, GROUP, self._name)
+                await self._client.eval(LEAVE, 1, STREAM, GROUP, self._name)
         except (*UNAVAILABLE, TimeoutError) as error:
             # Another worker takes them over when their time is up.
             log.warning("jobs not given back", reason=type(error).__name__)
@@ -254,9 +266,11 @@ class Scheduler(TaskiqScheduler):
         seconds = period.total_seconds() if isinstance(period, timedelta) else period
         once = f"{task.task_name}:{task.args}:{task.kwargs}:{time() // seconds:.0f}"
         kicker: AsyncKicker[Any, Any] = AsyncKicker(task.task_name, self.broker, task.labels)
+        # Workers that started at other times come at other times of the same period.
+        kicker = kicker.with_labels(once=once, once_for=max(ONCE_FOR, ceil(seconds)))
         for _ in range(60):
             with suppress(SendTaskError):
-                await kicker.with_labels(once=once).kiq(*task.args, **task.kwargs)
+                await kicker.kiq(*task.args, **task.kwargs)
                 return
             await asyncio.sleep(1)
         log.error("scheduled job not added", job=task.task_name)
