@@ -57,6 +57,16 @@ async def test_a_page_may_read_each_response(
     assert "Access-Control-Allow-Credentials" not in response.headers
 
 
+async def test_an_origin_may_be_written_as_an_address(
+    create_app: Callable[[], Quart], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("CORS_ORIGINS", "https://Shop.example.org/")
+    app = create_app()
+    async with app.test_app():
+        response = await app.test_client().get("/health/live", headers={"Origin": SHOP})
+    assert response.headers["Access-Control-Allow-Origin"] == SHOP
+
+
 async def test_a_browser_may_ask_first(app: Quart) -> None:
     asks = {
         "Origin": SHOP,

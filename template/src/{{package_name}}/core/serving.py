@@ -104,8 +104,8 @@ class Service(Quart):
         self.config["MAX_CONTENT_LENGTH"] = settings.max_body_size
         # Quart would cut streams after 60 s and log nothing. STREAM_TIMEOUT takes its place.
         self.config["RESPONSE_TIMEOUT"] = None
-        self.trusted_hosts = _listed(settings.trusted_hosts.lower())
-        self.cors_origins = {origin.encode() for origin in _listed(settings.cors_origins)}
+        self.trusted_hosts = _listed(settings.trusted_hosts)
+        self.cors_origins = {each.rstrip("/").encode() for each in _listed(settings.cors_origins)}
         bound_connections(settings)
 
     async def __call__(self, *args: Any) -> None:
@@ -301,7 +301,7 @@ class Exchange:
 
 
 def _listed(text: str) -> list[str]:
-    return [part.strip() for part in text.split(",") if part.strip()]
+    return [part.strip() for part in text.lower().split(",") if part.strip()]
 
 
 current_exchange: ContextVar[Exchange] = ContextVar("current_exchange")

@@ -41,7 +41,7 @@ class ServiceSettings(EnvSettings):
 
     cors_origins: str = ""
     """Origins whose pages may call, separated by commas, such as "https://shop.example.org", or "*"
-    for all. Cookies are never accepted from them."""
+    for all. A page cannot read the response to a call with cookies."""
 
     api_docs: bool = True
     """Whether the service shows its API at /docs and /openapi.json."""
