@@ -225,17 +225,37 @@ async def test_a_job_that_takes_too_long_is_cancelled(worker: Quart) -> None:
     assert (await given_up())["reason"] == "TimeoutError"
 
 
-async def test_an_unknown_job_is_kept(worker: Quart) -> None:
-    unknown: AsyncKicker[[], None] = AsyncKicker("of another version", queue, {})
-    await unknown.kiq()
-    assert (await given_up())["reason"] == "unknown job"
-
-
-async def test_a_job_that_ends_its_workers_is_given_up(
+async def test_an_unknown_job_waits_for_a_newer_worker(
     sender: Quart, create_app: CreateApp, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    """It goes back to the queue when the older worker ends, as in a rollout."""
     client = redis.client()
-    await echo.kiq("a")
+    unknown: AsyncKicker[[], None] = AsyncKicker("of another version", queue, {})
+    await join(client)
+    await unknown.kiq()
+    monkeypatch.setenv("JOBS_WORKER", "true")
+    async with create_app().test_app():
+        while not (await client.xpending(STREAM, GROUP))["pending"]:  # noqa: ASYNC110
+            await asyncio.sleep(0.05)
+        assert not await client.exists(DEAD)
+
+    assert (await client.xpending(STREAM, GROUP))["pending"] == 0
+    assert await client.xlen(STREAM) == 1
+
+
+@pytest.mark.parametrize(
+    ("name", "reason"), [(echo.task_name, "its workers ended"), ("of before", "unknown job")]
+)
+async def test_a_job_that_no_worker_ends_is_given_up(
+    name: str,
+    reason: str,
+    sender: Quart,
+    create_app: CreateApp,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    client = redis.client()
+    job: AsyncKicker[[str], None] = AsyncKicker(name, queue, {})
+    await job.kiq("a")
     await client.xgroup_create(STREAM, GROUP, id="0")
     read: Any = await client.xreadgroup(GROUP, "gone", {STREAM: ">"})
     number = read[0][1][0][0]
@@ -243,7 +263,7 @@ async def test_a_job_that_ends_its_workers_is_given_up(
     await client.xclaim(STREAM, GROUP, "gone", 0, [number], **long_ago)  # type: ignore[arg-type]
     monkeypatch.setenv("JOBS_WORKER", "true")
     async with create_app().test_app():
-        assert (await given_up())["reason"] == "its workers ended"
+        assert (await given_up())["reason"] == reason
     assert not await client.exists("a")
 
 

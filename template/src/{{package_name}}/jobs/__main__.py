@@ -17,7 +17,11 @@ async def main(*, retry: bool) -> None:
     async with app.test_app(), app.app_context():
         found: Any = await redis.client().xrange(DEAD)
         for number, fields in found:
-            job = json.loads(fields["message"])
+            try:
+                job = json.loads(fields["message"])
+            except ValueError:  # nothing that this service has sent
+                print(json.dumps(fields))
+                continue
             print(json.dumps({"reason": fields["reason"], **job}))
             if retry:
                 # Its attempts count from the beginning.

@@ -154,8 +154,8 @@ class Worker:
                         ack = partial(self._finish, number)
                         yield AckableMessage(data=message.encode(), ack=ack)
                     else:
-                        await give_up(message, "unknown job")
-                        await self._finish(number)
+                        # A newer version may know it: the next worker gets it.
+                        log.warning("unknown job left to the next worker", number=number)
             except Exception as error:  # whatever the reason, the worker goes on
                 log.warning("queue unavailable", reason=type(error).__name__)
                 await asyncio.sleep(POLL)
@@ -196,7 +196,8 @@ class Worker:
                 if entry["times_delivered"] < DELIVERIES:
                     log.warning("job taken over", delivery=entry["times_delivered"] + 1)
                     return number, fields["message"]
-                await give_up(fields["message"], "its workers ended")
+                known = is_known(fields["message"])
+                await give_up(fields["message"], "its workers ended" if known else "unknown job")
                 await self._finish(number)
         return None
 
