@@ -235,7 +235,7 @@ async def test_an_unknown_job_waits_for_a_newer_worker(
     await unknown.kiq()
     monkeypatch.setenv("JOBS_WORKER", "true")
     async with create_app().test_app():
-        while not (await client.xpending(STREAM, GROUP))["pending"]:  # noqa: ASYNC110
+        while not (await client.xpending(STREAM, GROUP))["pending"]:
             await asyncio.sleep(0.05)
         assert not await client.exists(DEAD)
 
