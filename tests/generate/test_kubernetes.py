@@ -111,9 +111,10 @@ def test_features_bring_their_variables_and_ports(tmp_path: Path) -> None:
     assert opened == {443, 4318}
     assert re.findall(r"^# ([A-Z_]+)=", text, re.MULTILINE) == [
         "AUTH_ISSUER",
+        "AUTH_AUDIENCE",
         "OTEL_EXPORTER_OTLP_ENDPOINT",
     ]
-    assert "\nAUTH_AUDIENCE=orders\n" in text
+    assert "\nAUTH_LEEWAY=30\n" in text
 
 
 def test_the_pods_fit_the_image(tmp_path: Path) -> None:

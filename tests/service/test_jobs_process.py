@@ -136,8 +136,8 @@ def test_a_frozen_worker_loses_nothing(own: Own, start: StartWorker) -> None:
     worker.popen.send_signal(signal.SIGSTOP)
     other = start()
     other.ask("/add/b/0.0")
-    wait_until(lambda: own.seen("ended") == ["b"])
-    wait_until(lambda: "a" in own.seen("ended"), LEASE + 5)
+    # Redis may have given the frozen one this job, too.
+    wait_until(lambda: {"a", "b"} <= {*own.seen("ended")}, LEASE + 5)
     worker.popen.send_signal(signal.SIGCONT)
 
     # It goes on where it was, and so this job runs twice, as the guide says.

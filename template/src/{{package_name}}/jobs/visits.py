@@ -1,7 +1,7 @@
 """Visits: each one is noted after the response, and all are counted every minute.
 
-A job may run twice. So these two are written such that twice is as good as once: a set has each
-visitor once, and the second count replaces the first.
+A job may run twice. Running twice does no harm here: a set has each visitor once, and the second
+count replaces the first.
 """
 
 from datetime import UTC, datetime
