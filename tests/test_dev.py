@@ -461,9 +461,14 @@ def test_a_saved_file_is_soon_seen(project: Path, probe: Path) -> None:
         time.sleep(1)
         probe.write_text(PROBE.format(code='return {"version": 3}'))
         wait_for(lambda: seen("/probe", {"version": 3}), 20)
+        (running,) = services_of(project)
+        (project / "dev" / "__init__.py").touch()
+        time.sleep(1)
+        assert services_of(project) == [running]
         process.terminate()
         output, _ = process.communicate(timeout=15)
 
+    assert "dev: a file in dev/ has changed. To use it, stop with Ctrl-C and start again." in output
     assert "max-age=0" in cached
     assert "dev: the service has ended with exit code 1." in output
 
