@@ -63,7 +63,7 @@ class ServiceSettings(EnvSettings):
     """The lowest level that is logged."""
 
     log_format: Literal["json", "console"] = "json"
-    """The log format: one JSON object per line, or coloured text for people."""
+    """The log format: "json", or "console", coloured text for people."""
 
     @classmethod
     def current(cls) -> Self:
