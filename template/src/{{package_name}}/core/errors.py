@@ -77,7 +77,8 @@ def _failure(
         code = status(error) if callable(status) else status
         if code == HTTPStatus.INTERNAL_SERVER_ERROR:
             raise error
-        log.warning("request failed", status=int(code), error=type(error).__name__, reason=str(error))
+        reason = str(error)
+        log.warning("request failed", status=int(code), error=type(error).__name__, reason=reason)
         response = problem(code, DETAILS[code])
         if code == HTTPStatus.SERVICE_UNAVAILABLE:
             response.headers["Retry-After"] = RETRY_AFTER
