@@ -40,7 +40,7 @@ Answers = tuple[str, ...]
 Function = Callable[[Answers], Any]
 """What depends on answers. None: the file in question is not there."""
 
-SAMPLES = 300
+SAMPLES = 200
 """Answers with which each piece is tried. The tests compare other answers with real services."""
 
 
@@ -91,13 +91,26 @@ class Configurator:
         self.contexts: dict[Answers, dict[str, Any]] = {}
         self.refused: dict[Answers, str] = {}
         self.owned: dict[Answers, PathSpec[Any]] = {}
-        self.samples = list(self._samples())
+        self.samples = list(dict.fromkeys(self._samples()))
 
     def _samples(self) -> Iterator[Answers]:
         """Yield answers of all kinds: everything, nothing, and some with few or many choices."""
         options = [each.options for each in self.inputs]
-        yield tuple(each[-1] for each in options)
-        yield tuple(each[0] for each in options)
+        yield (everything := tuple(each[-1] for each in options))
+        yield (nothing := tuple(each[0] for each in options))
+        for index, values in enumerate(options):
+            for base, value in product((nothing, everything), values):
+                yield with_key(base, [index], (value,))
+        # All choices of backends with each feature, with none and with all: with few features, the
+        # conditions of their files show what they depend on.
+        place = {each.value: index for index, each in enumerate(self.inputs) if each.value}
+        backends = [place[name] for name in self.config["backends"]["choices"].values()]
+        small = [place["examples"], place["container"]]
+        for key in product("01", repeat=len(backends)):
+            for few in product((*place.values(),), ("00", "01", "11")):
+                base = with_key(nothing, small, tuple(few[1]))
+                yield with_key(with_key(base, [few[0]], ("1",)), backends, key)
+            yield with_key(everything, backends, key)
         chance = random.Random(1)  # noqa: S311 - the data are the same each time
         for number in range(SAMPLES):
             share = (0.1, 0.5, 0.9)[number % 3]

@@ -15,6 +15,7 @@ CALLS = {
     "weather": ("'São Paulo'", "result | {'city': 'São Paulo'}"),
     "total": ("[1, 2]", "3"),
     "me": ("", "{'subject': 'ada'}"),
+    "send_invoice": ("7", "None"),
 }
 """The arguments of each function, and its result."""
 
@@ -26,7 +27,7 @@ from quart import Quart, g
 
 from orders.auth import Caller
 from orders.backends import postgres
-from orders.blueprints import {modules}
+{imports}
 
 
 @pytest.mark.parametrize("number", range({number}))
@@ -58,15 +59,17 @@ def test_the_code_in_the_readme_works(tmp_path: Path) -> None:
     (tests / "test_greetings.py").write_text(test)
     register(project, "greetings")
     calls = []
+    imports = []
     for number, text in enumerate(modules):
-        (package / f"readme_{number}.py").write_text(text)
+        room = "jobs" if "from .queue import" in text else "blueprints"
+        (package.parent / room / f"readme_{number}.py").write_text(text)
+        imports.append(f"from orders.{room} import readme_{number}")
         for name in FUNCTION.findall(text):
             arguments, expected = CALLS[name]
             call = f"lambda: readme_{number}.{name}({arguments})"
             calls.append(f"({call}, lambda result: result == {expected})")
-    imported = ", ".join(f"readme_{number}" for number in range(len(modules)))
     (tests / "test_readme.py").write_text(
-        TRY_IT.format(modules=imported, number=len(calls), calls=", ".join(calls))
+        TRY_IT.format(imports="\n".join(imports), number=len(calls), calls=", ".join(calls))
     )
 
     ours = ("tests/blueprints/test_greetings.py", "tests/blueprints/test_readme.py")
