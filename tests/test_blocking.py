@@ -213,7 +213,7 @@ def test_development_logs_what_blocks(tmp_path: Path) -> None:
 
     lines = [re.sub(r"\x1b\[[\d;]*m", "", line) for line in output.splitlines()]
     sleeping, computing = (line for line in lines if "event loop is blocked" in line)
-    slept, _ = (line for line in lines if "event loop was blocked" in line)
+    slept, *_ = (line for line in lines if "event loop was blocked" in line)
     assert re.search(r"slow\.py:9: time\.sleep\(0\.5\)", sleeping), sleeping
     assert re.search(r"seconds=0\.[56]", slept), slept
     assert re.search(r"slow\.py:14: return .*sum\(", computing), computing

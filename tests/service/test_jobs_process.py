@@ -198,6 +198,7 @@ def test_a_scheduled_job_runs_once_for_all_workers(own: Own, start: StartWorker)
     def times() -> list[float]:
         return [float(time) for time in own.seen("ticks")]
 
-    wait_until(lambda: times()[-1] - times()[0] >= 5)
+    wait_until(lambda: times()[-1] - times()[0] >= 8)
     seen = times()
-    assert len(seen) <= seen[-1] - seen[0] + 2
+    # On a busy machine, some run late. Twice would be 16.
+    assert len(seen) <= seen[-1] - seen[0] + 4
