@@ -31,7 +31,7 @@ CONCURRENCY = 20
 REDIS_TIMEOUT = 1.0
 FROZEN = 3.0
 
-ADD = Call("POST", lambda number: f"/work/{number}")
+ADD = Call("POST", lambda number: f"/tasks/{number}")
 
 Fault = Callable[["Fleet"], Awaitable[None]]
 

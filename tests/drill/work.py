@@ -9,7 +9,7 @@ from orders.backends import redis
 from orders.jobs.queue import queue
 from quart import Blueprint
 
-blueprint = Blueprint("work", __name__, url_prefix="/work")
+blueprint = Blueprint("work", __name__, url_prefix="/tasks")
 
 
 @queue.task(task_name="drill:work")

@@ -30,7 +30,7 @@ async def app(
     monkeypatch.setattr(Retries, "make_delay", lambda *_: 0.01)
     app = create_app()
 
-    @app.post("/work/<key>")
+    @app.post("/tasks/<key>")
     async def add(key: str) -> str:
         await work.kiq(key)
         return "added"
@@ -46,16 +46,16 @@ async def processed(recorded: Recorded) -> None:
 
 
 async def test_a_job_is_a_part_of_the_trace_of_its_request(app: Quart, recorded: Recorded) -> None:
-    assert (await app.test_client().post("/work/right")).status_code == 200
+    assert (await app.test_client().post("/tasks/right")).status_code == 200
     await processed(recorded)
 
-    trace = recorded.trace_of("/work/right")
+    trace = recorded.trace_of("/tasks/right")
 
     spans = {span.name: span for span in trace}
     job = spans["process traced:work"]
     assert job.kind is SpanKind.CONSUMER
     assert job.parent
-    assert job.parent.span_id == spans["POST /work/<key>"].context.span_id
+    assert job.parent.span_id == spans["POST /tasks/<key>"].context.span_id
     push = spans["RPUSH"]
     assert push.parent
     assert push.parent.span_id == job.context.span_id
@@ -63,7 +63,7 @@ async def test_a_job_is_a_part_of_the_trace_of_its_request(app: Quart, recorded:
 
 
 async def test_a_failed_job_is_an_error_without_its_text(app: Quart, recorded: Recorded) -> None:
-    await app.test_client().post("/work/wrong")
+    await app.test_client().post("/tasks/wrong")
     await processed(recorded)
 
     (job,) = recorded.spans("tracing.jobs")
@@ -81,7 +81,7 @@ async def test_waiting_for_jobs_is_not_recorded(app: Quart, recorded: Recorded) 
 
 
 async def test_jobs_and_their_queue_are_measured(app: Quart, recorded: Recorded) -> None:
-    await app.test_client().post("/work/right")
+    await app.test_client().post("/tasks/right")
     await processed(recorded)
     await asyncio.sleep(0.2)
 
