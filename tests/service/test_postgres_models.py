@@ -2,7 +2,7 @@
 
 import asyncio
 import re
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import Awaitable, Callable
 from pathlib import Path
 from time import perf_counter
 from uuid import uuid4
@@ -22,7 +22,9 @@ from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column, selectinload
 
 from .conftest import Lines
 from .load import assert_fair, served_under_load
-from .test_postgres import VALUES
+from .test_postgres import VALUES, small_app
+
+__all__ = ["small_app"]
 
 CreateApp = Callable[[], Quart]
 
@@ -72,17 +74,6 @@ async def assert_clean() -> None:
     await asyncio.sleep(0.1)
     assert await postgres.pool().fetchval(IN_TRANSACTION) == 0
     assert await postgres.pool().fetchval(f"{ACTIVE} AND pid <> pg_backend_pid()") == 0
-
-
-@pytest.fixture
-async def small_app(create_app: CreateApp, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[Quart]:
-    """Serve an app with one connection and short waits."""
-    monkeypatch.setenv("POSTGRES_POOL_SIZE", "1")
-    monkeypatch.setenv("POSTGRES_ACQUIRE_TIMEOUT", "0.3")
-    monkeypatch.setenv("POSTGRES_TIMEOUT", "0.4")
-    app = create_app()
-    async with app.test_app():
-        yield app
 
 
 async def test_a_block_is_a_transaction(app: Quart) -> None:

@@ -57,24 +57,15 @@ async def serving(
 async def test_a_refusal_is_a_503_until_its_cause_is_gone(
     cause: str, database: Database, create_app: CreateApp, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    begin, end = CAUSES[cause]
     async with serving(database, create_app, monkeypatch) as client:
-        if cause == "a database that is away":
-            # A database in use cannot be renamed.
-            await database.execute("ALTER ROLE {name} NOLOGIN")
-            await database.disconnect_all()
-            await asyncio.sleep(0.1)
-            await database.execute(*begin, "ALTER ROLE {name} LOGIN")
-        else:
-            await database.execute(*begin)
-            await database.disconnect_all()
+        await database.refuse(cause)
 
         for _ in range(6):
             response = await client.post("/write")
             assert response.status_code == 503
             assert response.headers["Retry-After"] == "1"
 
-        await database.execute(*end)
+        await database.execute(*CAUSES[cause][1])
         assert await seconds_until_all_work(client, "/write") < 2
 
 

@@ -45,6 +45,19 @@ class Database:
             f"SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE usename = '{self.name}'"
         )
 
+    async def refuse(self, cause: str) -> None:
+        """Refuse from now on, for one of CAUSES."""
+        begin, _ = CAUSES[cause]
+        if cause == "a database that is away":
+            # A database in use cannot be renamed.
+            await self.execute("ALTER ROLE {name} NOLOGIN")
+            await self.disconnect_all()
+            await asyncio.sleep(0.1)
+            await self.execute(*begin, "ALTER ROLE {name} LOGIN")
+        else:
+            await self.execute(*begin)
+            await self.disconnect_all()
+
 
 @pytest.fixture
 def database(databases: None) -> Iterator[Database]:
@@ -145,17 +158,8 @@ async def test_a_refusal_is_a_503_until_its_cause_is_gone(
     create_app: CreateApp,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    begin, end = CAUSES[cause]
     async with serving(database, create_app, monkeypatch) as client:
-        if cause == "a database that is away":
-            # A database in use cannot be renamed.
-            await database.execute("ALTER ROLE {name} NOLOGIN")
-            await database.disconnect_all()
-            await asyncio.sleep(0.1)
-            await database.execute(*begin, "ALTER ROLE {name} LOGIN")
-        else:
-            await database.execute(*begin)
-            await database.disconnect_all()
+        await database.refuse(cause)
 
         for _ in range(6):
             response = await client.post(path)
@@ -163,7 +167,7 @@ async def test_a_refusal_is_a_503_until_its_cause_is_gone(
             assert response.headers["Retry-After"] == "1"
         assert (await client.get("/health/live")).status_code == 200
 
-        await database.execute(*end)
+        await database.execute(*CAUSES[cause][1])
         assert await seconds_until_all_work(client, path) < 2
 
 
