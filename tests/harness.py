@@ -229,13 +229,13 @@ def generate_with(target: Path, answers: Mapping[str, Any]) -> None:
     )
 
 
-def register(project: Path, module: str) -> None:
-    """Register the blueprint of a module in `blueprints/`, where comments say so."""
+def register(project: Path, *modules: str) -> None:
+    """List the blueprints of modules in `blueprints/`, where comments say so."""
     registry = project / "src" / "orders" / "blueprints" / "__init__.py"
     text = registry.read_text()
     for old, new in (
-        (IMPORT_HERE, f"{IMPORT_HERE}from . import {module}\n"),
-        (LIST_HERE, f"{LIST_HERE}    {module}.blueprint,\n"),
+        (IMPORT_HERE, f"{IMPORT_HERE}from . import {', '.join(sorted(modules))}\n"),
+        (LIST_HERE, LIST_HERE + "".join(f"    {module}.blueprint,\n" for module in modules)),
     ):
         assert old in text
         text = text.replace(old, new)

@@ -2,7 +2,6 @@
 
 import re
 from collections.abc import Iterator
-from pathlib import Path
 from typing import NamedTuple
 
 BLOCK = re.compile(
@@ -26,15 +25,3 @@ def blocks(page: str, language: str | None = None) -> Iterator[Block]:
     for found in BLOCK.finditer(page):
         if language in {None, found["language"]}:
             yield Block(found["file"], found["language"], found["text"])
-
-
-def register(project: Path, *modules: str) -> None:
-    """List the blueprints of modules, as `blueprints/__init__.py` says."""
-    path = project / "src" / "orders" / "blueprints" / "__init__.py"
-    text = path.read_text()
-    imports = "# Yours, for example: from . import invoices\n"
-    listed = "    # Yours, for example: invoices.blueprint,\n"
-    assert imports in text
-    assert listed in text
-    text = text.replace(imports, f"from . import {', '.join(sorted(modules))}\n")
-    path.write_text(text.replace(listed, "".join(f"    {each}.blueprint,\n" for each in modules)))

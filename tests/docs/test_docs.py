@@ -23,11 +23,12 @@ from harness import (
     all_features,
     clone_from_address,
     generate,
+    register,
     run,
     uv,
     words_of,
 )
-from snippets import FUNCTION, Block, blocks, register
+from snippets import FUNCTION, Block, blocks
 from uv import find_uv_bin
 
 pytestmark = pytest.mark.slow

@@ -4,8 +4,8 @@ import re
 from pathlib import Path
 
 import pytest
-from harness import MODELS, all_features, generate, uv
-from snippets import FUNCTION, blocks, register
+from harness import MODELS, all_features, generate, register, uv
+from snippets import FUNCTION, blocks
 
 CALLS = {
     "customer_name": ("'ada@example.org'", "'Ada'"),

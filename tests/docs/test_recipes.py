@@ -4,8 +4,8 @@ import re
 from pathlib import Path
 
 import pytest
-from harness import ROOT, generate, uv
-from snippets import blocks, register
+from harness import ROOT, generate, register, uv
+from snippets import blocks
 
 pytestmark = pytest.mark.slow
 
