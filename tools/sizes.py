@@ -18,7 +18,7 @@ class Choice(NamedTuple):
 
 
 CHOICES = {
-    "all backends": Choice({}, 58, 5345),
+    "all backends": Choice({}, 58, 5347),
     "only http": Choice({"backends": ["http"]}, 42, 3460),
     "nothing": Choice({"backends": [], "features": []}, 30, 2160),
 }

@@ -10,8 +10,6 @@ It also runs alone: `uv run dev/issuer.py --port 8002`.
 import argparse
 import os
 import re
-import signal
-import sys
 import time
 import tomllib
 from contextlib import AbstractContextManager, closing, nullcontext
@@ -43,18 +41,9 @@ LIFETIME = 12 * 3600
 def start(directory: Path, *, durable: bool, port: int | None = None) -> "Server":
     """Start the issuer and return it once it is ready: see `dev.server.DevServer`."""
     # The program below starts faster without the package and all its clients.
-    from .server import Server, claimed, free_port
+    from .server import start_stand_in
 
-    port = port or free_port()
-    with claimed(directory / "issuer.log") as log:
-        return Server(
-            # -P: modules of this folder have names of libraries.
-            [sys.executable, "-P", __file__, "--port", str(port)],
-            lambda _url: None,
-            url=f"http://{HOST}:{port}",
-            log=log,
-            stop_signal=signal.SIGKILL,
-        )
+    return start_stand_in(__file__, directory, port)
 
 
 def prepare(_url: str) -> None:

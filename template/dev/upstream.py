@@ -10,8 +10,6 @@ It also runs alone: `uv run dev/upstream.py --port 8001`.
 import argparse
 import asyncio
 import hashlib
-import signal
-import sys
 from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -32,18 +30,9 @@ CONDITIONS = ("clear", "cloudy", "foggy", "rainy", "snowy", "sunny", "windy")
 def start(directory: Path, *, durable: bool, port: int | None = None) -> "Server":
     """Start the web service and return it once it is ready: see `dev.server.DevServer`."""
     # The program below starts faster without the package and all its clients.
-    from .server import Server, claimed, free_port
+    from .server import start_stand_in
 
-    port = port or free_port()
-    with claimed(directory / "upstream.log") as log:
-        return Server(
-            # -P: modules of this folder have names of libraries.
-            [sys.executable, "-P", __file__, "--port", str(port)],
-            lambda _url: None,
-            url=f"http://{HOST}:{port}",
-            log=log,
-            stop_signal=signal.SIGKILL,
-        )
+    return start_stand_in(__file__, directory, port)
 
 
 def prepare(_url: str) -> None:
