@@ -31,13 +31,9 @@ scalars = st.none() | st.booleans() | st.integers() | st.just(2**64) | st.floats
 values = st.recursive(
     scalars, lambda inner: st.lists(inner) | st.dictionaries(texts, inner), max_leaves=3
 )
-bodies = st.one_of(
-    st.fixed_dictionaries(dict.fromkeys(FIELDS, texts)).map(json.dumps).map(str.encode),
-    st.fixed_dictionaries(dict.fromkeys(FIELDS, scalars)).map(json.dumps).map(str.encode),
-    values.map(json.dumps).map(str.encode),
-    st.binary(max_size=50),
-    st.just(b"[" * 100_000),
-)
+forms = [st.fixed_dictionaries(dict.fromkeys(FIELDS, kind)) for kind in (texts, scalars)]
+documents = [kind.map(json.dumps).map(str.encode) for kind in (*forms, values)]
+bodies = st.one_of(*documents, st.binary(max_size=50), st.just(b"[" * 100_000))
 
 
 @pytest.fixture
