@@ -34,10 +34,12 @@ drill: $(READY)
 # those with equal duties. PEERS=1: also beside what other templates generate. In place of that:
 # AGAINST=commit: the service beside the one that the template generated at that commit. SCALE=1: more
 # processes, and their replacement behind HAProxy. MODELS=1: a row and a document with models and
-# without.
+# without. UPSTREAM=1: what changes in the libraries would save.
 bench: $(READY)
 ifdef SCALE
 	$(RUN) benchmarks.scale
+else ifdef UPSTREAM
+	$(RUN) benchmarks.upstream
 else ifdef MODELS
 	$(RUN) benchmarks.models
 else ifdef AGAINST

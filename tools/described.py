@@ -13,7 +13,7 @@ from typing import Any
 import orders
 from orders.app import create_app
 from pydantic_settings import BaseSettings  # type: ignore[import-not-found]
-from quart_schema.validation import (  # type: ignore[import-not-found]
+from quart_schema.validation import (
     QUART_SCHEMA_QUERYSTRING_ATTRIBUTE,
     QUART_SCHEMA_REQUEST_ATTRIBUTE,
     QUART_SCHEMA_RESPONSE_ATTRIBUTE,
