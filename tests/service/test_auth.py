@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 from aiohttp import web
 from aiohttp.test_utils import TestServer as Server
-from joserfc.jwk import ECKey, RSAKey
+from joserfc.jwk import ECKey, OKPKey, RSAKey
 from joserfc.jws import JWSRegistry
 from orders.auth import caller_of, current_caller, public, requires, undecided
 from orders.backends import issuer as backend
@@ -24,6 +24,9 @@ AUDIENCE = "orders-test"
 
 RSA = RSAKey.generate_key(2048, {"kid": "rsa"})
 EC = ECKey.generate_key("P-256", {"kid": "ec"})
+OKP = OKPKey.generate_key("Ed25519", {"kid": "okp"})
+OKP_NAMED = OKPKey.generate_key("Ed25519", {"kid": "okp-named", "alg": "EdDSA"})
+KEYS = (RSA, EC, OKP, OKP_NAMED)
 OTHER_RSA = RSAKey.generate_key(2048, {"kid": "rsa"})
 UNKNOWN = RSAKey.generate_key(2048, {"kid": "unknown"})
 
@@ -32,7 +35,7 @@ class Issuer:
     """An issuer whose keys the test changes, and which the test halts and counts."""
 
     def __init__(self) -> None:
-        self.published: list[dict[str, Any]] = [key.as_dict(private=False) for key in (RSA, EC)]
+        self.published: list[dict[str, Any]] = [key.as_dict(private=False) for key in KEYS]
         self.asked = 0
         self.goes_on = asyncio.Event()
         self.goes_on.set()
@@ -59,7 +62,7 @@ class Issuer:
         return {name: value for name, value in claims.items() if value is not None}
 
     def token(self, key: Any = RSA, header: dict[str, Any] | None = None, **changed: Any) -> str:
-        algorithm = {"RSA": "RS256", "EC": "ES256"}[key.key_type]
+        algorithm = {"RSA": "RS256", "EC": "ES256", "OKP": "Ed25519"}[key.key_type]
         header = {"alg": algorithm, "kid": key.kid} | (header or {})
         sign = JWSRegistry.algorithms[header["alg"]].sign
         return signed(header, self.claims(**changed), lambda text: sign(text, key))
@@ -221,6 +224,9 @@ ACCEPTED: dict[str, Callable[[Issuer], str]] = {
     "as usual": lambda it: it.token(),
     "another algorithm of the key": lambda it: it.token(header={"alg": "PS384"}),
     "another key": lambda it: it.token(EC),
+    "Ed25519": lambda it: it.token(OKP),
+    "Ed25519 by its old name": lambda it: it.token(OKP, header={"alg": "EdDSA"}),
+    "a key with that name": lambda it: it.token(OKP_NAMED, header={"alg": "EdDSA"}),
     "lower-case scheme": lambda it: f"bearer {it.token()}",
     "several audiences": lambda it: it.token(aud=["payments", AUDIENCE]),
     "within the leeway": lambda it: it.token(exp=int(time.time()) - 20, nbf=int(time.time()) + 20),
@@ -295,7 +301,11 @@ async def test_an_expired_token_says_so(app: Quart, issuer: Issuer) -> None:
     assert (await response.get_json(force=True))["detail"] == "The token has expired."
 
 
-async def test_new_keys_are_found_and_old_ones_forgotten(app: Quart, issuer: Issuer) -> None:
+async def test_new_keys_are_found_and_old_ones_forgotten(
+    app: Quart, issuer: Issuer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # A busy machine takes longer to read them.
+    monkeypatch.setattr(backend, "WAIT", 1.0)
     async with serving(app):
         await asyncio.sleep(0.1)
         issuer.published = [UNKNOWN.as_dict(private=False)]

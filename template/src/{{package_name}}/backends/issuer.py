@@ -35,10 +35,13 @@ REGISTRY = JWSRegistry(
     # Asymmetric ones only: a symmetric one would take the public key for a shared secret.
     algorithms=[
         *("RS256", "RS384", "RS512", "PS256", "PS384", "PS512"),
-        *("ES256", "ES384", "ES512", "Ed25519"),
+        *("ES256", "ES384", "ES512", "Ed25519", "EdDSA"),
     ],
     strict_check_header=False,
 )
+
+# Many issuers still write the name that Ed25519 had before RFC 9864. joserfc would warn each time.
+JWSRegistry.algorithms["EdDSA"].security_warning = None
 
 KEY_TYPES = frozenset({"RSA", "EC", "OKP"})
 
