@@ -74,7 +74,8 @@ def signed(header: Any, claims: Any, sign: Callable[[bytes], bytes]) -> str:
     def encoded(part: bytes) -> bytes:
         return base64.urlsafe_b64encode(part).rstrip(b"=")
 
-    text = b".".join(encoded(json.dumps(part).encode()) for part in (header, claims))
+    payload = claims if isinstance(claims, bytes) else json.dumps(claims).encode()
+    text = encoded(json.dumps(header).encode()) + b"." + encoded(payload)
     return (text + b"." + encoded(sign(text))).decode()
 
 
@@ -138,6 +139,12 @@ def with_public_key_as_secret(issuer: Issuer) -> str:
     return signed(header, issuer.claims(), lambda text: hmac.digest(secret, text, "sha256"))
 
 
+def deeply_nested(_issuer: Issuer) -> str:
+    """Return a token that the issuer signed, whose claims a parser cannot follow."""
+    sign = JWSRegistry.algorithms["RS256"].sign
+    return signed({"alg": "RS256", "kid": "rsa"}, b"[" * 5_000, lambda text: sign(text, RSA))
+
+
 def changed_after_signing(issuer: Issuer) -> str:
     """Return a token with the signature of another one."""
     header, _, signature = issuer.token().split(".")
@@ -162,6 +169,7 @@ ATTACKS: dict[str, str | Callable[[Issuer], str | tuple[str, ...]]] = {
     "None": lambda it: unsigned(it, "None"),
     "no signature": lambda it: unsigned(it, "RS256"),
     "changed after signing": changed_after_signing,
+    "deeply nested": deeply_nested,
     "unknown key": lambda it: it.token(UNKNOWN),
     "another key of that ID": lambda it: it.token(OTHER_RSA),
     "key in the header": lambda it: it.token(

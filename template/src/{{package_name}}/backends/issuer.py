@@ -140,7 +140,7 @@ class Issuer:
             self._claims.validate(claims)
         except ExpiredTokenError:
             raise InvalidToken(EXPIRED) from None
-        except (JoseError, AttributeError, TypeError, ValueError) as error:
+        except (JoseError, AttributeError, RecursionError, TypeError, ValueError) as error:
             raise InvalidToken(str(error)) from None
         return claims
 
