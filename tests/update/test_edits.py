@@ -144,7 +144,9 @@ def add_compose_service(project: Path) -> None:
     """Add a server of one's own, and a variable for it."""
     compose = project / "compose.yaml"
     append(compose, "  mail:\n    image: axllent/mailpit:v1\n")
-    replace(compose, "LOG_FORMAT: json", "LOG_FORMAT: json\n      MAIL_URL: smtp://mail:1025")
+    # A worker has a variable of that name, too.
+    place = "# What you add\n      LOG_FORMAT: json"
+    replace(compose, place, f"{place}\n      MAIL_URL: smtp://mail:1025")
 
 
 def add_variable(project: Path) -> None:
