@@ -8,7 +8,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from copier import _main, _subproject
 from copier._main import Worker
+from copier._template import Template
 from harness import memory, open_folder, template
 from jinja2 import Environment
 
@@ -29,11 +31,29 @@ def _remove_template() -> Iterator[None]:
 
 @pytest.fixture(scope="session", autouse=True)
 def _spare_copier_what_it_repeats() -> Iterator[None]:
-    """Compile each template once, and do not ask git for each file about `core.fileMode`.
+    """Read and compile the template once, and do not ask git for each file about `core.fileMode`.
 
-    Copier does both for each of the three projects that an update makes: half of the time of all
-    updates here. Tests that call the command line have the whole of it.
+    For an update, Copier clones it five times, reads its questions and its version from each clone,
+    and compiles all of it three times: most of the time of all updates here. Tests that call the
+    command line have the whole of it.
     """
+    read: dict[tuple[Any, ...], Template] = {}
+
+    def read_once(url: str, **options: Any) -> Template:
+        if url != str(template()):
+            return Template(url, **options)
+        key = tuple(options.items())
+        if key not in read:
+            found = Template(url, **options)
+            with pytest.MonkeyPatch.context() as patch:
+                # The temporary folder of a test goes with the test.
+                patch.setattr(tempfile, "tempdir", str(template().parent))
+                found.local_abspath  # noqa: B018 - this clones it
+            # What this names is removed after each copy.
+            found._temp_clone_path = None
+            read[key] = found
+        return read[key]
+
     compile_template = Environment.compile
     compiled: dict[tuple[Any, ...], Any] = {}
 
@@ -45,9 +65,13 @@ def _spare_copier_what_it_repeats() -> Iterator[None]:
         return compiled[key]
 
     with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(_main, "Template", read_once)
+        patch.setattr(_subproject, "Template", read_once)
         patch.setattr(Environment, "compile", compile_once)
         patch.setattr(Worker, "_sync_git_index_executable_bit", lambda *_: None, raising=False)
         yield
+    for found in read.values():
+        shutil.rmtree(found.local_abspath)
 
 
 @pytest.fixture(scope="session", autouse=True)
