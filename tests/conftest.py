@@ -34,8 +34,8 @@ def _spare_copier_what_it_repeats() -> Iterator[None]:
     """Read and compile the template once, and do not ask git for each file about `core.fileMode`.
 
     For an update, Copier clones it five times, reads its questions and its version from each clone,
-    and compiles all of it three times: most of the time of all updates here. Tests that call the
-    command line have the whole of it.
+    compiles all of it three times, and renders the name of the answers file for each file: most of
+    the time of all updates here. Tests that call the command line have the whole of it.
     """
     read: dict[tuple[Any, ...], Template] = {}
 
@@ -54,6 +54,9 @@ def _spare_copier_what_it_repeats() -> Iterator[None]:
             read[key] = found
         return read[key]
 
+    def plain_name(worker: Worker) -> Path:
+        return Path(worker.answers_file or worker.template.answers_relpath)
+
     compile_template = Environment.compile
     compiled: dict[tuple[Any, ...], Any] = {}
 
@@ -67,6 +70,7 @@ def _spare_copier_what_it_repeats() -> Iterator[None]:
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(_main, "Template", read_once)
         patch.setattr(_subproject, "Template", read_once)
+        patch.setattr(Worker, "answers_relpath", property(plain_name))
         patch.setattr(Environment, "compile", compile_once)
         patch.setattr(Worker, "_sync_git_index_executable_bit", lambda *_: None, raising=False)
         yield
