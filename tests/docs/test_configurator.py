@@ -123,12 +123,13 @@ def options(data: Mapping[str, Any]) -> Iterator[tuple[str, ...]]:
 
 
 def test_the_page_shows_what_its_command_makes(
-    workbench: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    data: dict[str, Any], workbench: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """In a browser, without a server; `tools/browser_configurator.py` says what is looked at."""
     browser = find_browser()
     if browser is None:
         pytest.skip(f"none of these browsers is installed: {', '.join(BROWSERS)}")
+    monkeypatch.setattr(Configurator, "data", lambda _: data)
     build(tmp_path / "site", monkeypatch)
     page = tmp_path / "site" / "site" / "configure" / "index.html"
     run(
