@@ -3,6 +3,7 @@
 import re
 import subprocess
 from collections.abc import Iterable, Sequence
+from functools import cache
 from pathlib import Path
 
 import pytest
@@ -141,10 +142,7 @@ def test_each_version_raised_alone_survives_every_toggle(workbench: Path) -> Non
 
 def merged(before: str, mine: str, after: str, folder: Path) -> str:
     """Merge as Copier does: apply the user's change, or else merge the three texts."""
-    for name, text in {"before": before, "file": mine, "after": after}.items():
-        (folder / name).write_text(text)
-    diff = ("diff", "--no-index", "--inter-hunk-context=-1", "before", "file")
-    change = subprocess.run(["git", *diff], cwd=folder, stdout=subprocess.PIPE, check=False).stdout
+    change = difference(before, mine, folder)
     (folder / "file").write_text(after)
     apply = ["git", "apply", "--reject", "-"]
     applied = subprocess.run(
@@ -155,6 +153,16 @@ def merged(before: str, mine: str, after: str, folder: Path) -> str:
         check=False,
     )
     if applied.returncode:
-        (folder / "file").write_text(mine)
+        for name, text in {"before": before, "file": mine, "after": after}.items():
+            (folder / name).write_text(text)
         git("merge-file", "file", "before", "after", cwd=folder)
     return (folder / "file").read_text()
+
+
+@cache
+def difference(before: str, mine: str, folder: Path) -> bytes:
+    """Return the user's change, which is the same for every toggle."""
+    (folder / "before").write_text(before)
+    (folder / "file").write_text(mine)
+    diff = ("diff", "--no-index", "--inter-hunk-context=-1", "before", "file")
+    return subprocess.run(["git", *diff], cwd=folder, stdout=subprocess.PIPE, check=False).stdout
