@@ -2,9 +2,12 @@
 
 import asyncio
 from collections.abc import AsyncIterator, Callable
+from contextlib import AsyncExitStack
 
 import asyncpg
 import pytest
+from dev import postgres as kind
+from dev.server import DevServer, Server
 from orders.backends import postgres
 from orders.core.errors import BackendUnavailable
 from quart import Quart
@@ -25,6 +28,20 @@ async def small_app(
         yield app
 
 
+@pytest.fixture
+def server(own_server: Callable[[DevServer], Server]) -> Server:
+    """Start a server that only this test uses."""
+    return own_server(kind)
+
+
+async def assert_all_are_lent() -> None:
+    """Assert that the pool lends no further connection, and how long one waits."""
+    for timeout in (None, 0.01):
+        async with asyncio.timeout(0.5 if timeout is None else 0.2):
+            with pytest.raises(BackendUnavailable):
+                await postgres.pool().acquire(timeout=timeout)
+
+
 async def test_queries(app: Quart) -> None:
     async with app.test_app(), app.app_context():
         pool = postgres.pool()
@@ -34,6 +51,7 @@ async def test_queries(app: Quart) -> None:
         assert await pool.fetchval("SELECT count(*) FROM generate_series(1, 3)") == 3
         assert len(await pool.fetch("SELECT generate_series(1, 3)")) == 3
         assert await pool.execute("SET application_name = 'test'") == "SET"
+        await pool.executemany("SELECT $1::int", [(1,), (2,)], timeout=1)
 
 
 async def test_an_error_of_the_query_is_no_failure_of_the_backend(small_app: Quart) -> None:
@@ -71,6 +89,33 @@ async def test_waiting_for_a_connection_is_bounded(small_app: Quart) -> None:
                 with pytest.raises(BackendUnavailable):
                     await postgres.pool().fetchval("SELECT 1")
         assert await postgres.pool().fetchval("SELECT 1") == 1
+
+
+async def test_a_connection_may_be_acquired_without_a_block(small_app: Quart) -> None:
+    """To give it back a second time does no harm."""
+    async with small_app.app_context():
+        pool = postgres.pool()
+        for _ in range(2):
+            connection = await pool.acquire()
+            try:
+                assert await connection.fetchval("SELECT 1") == 1
+                await assert_all_are_lent()
+            finally:
+                await pool.release(connection)
+                await pool.release(connection)
+
+
+async def test_a_query_works_while_an_error_is_handled(small_app: Quart) -> None:
+    """That error is none of the connection, and the next query need not wait."""
+    async with small_app.app_context():
+        pool = postgres.pool()
+        try:
+            raise TimeoutError
+        except TimeoutError:
+            assert await pool.fetchval("SELECT 1") == 1
+            connection = await pool.acquire()
+        await pool.release(connection)
+        assert await pool.fetchval("SELECT 1") == 1
 
 
 async def test_waiting_for_a_connection_is_fair(
@@ -115,6 +160,7 @@ async def test_cancelled_requests_leave_no_connection_behind(
 ) -> None:
     """Ended at all stages: while they wait, connect, query and give back."""
     monkeypatch.setenv("POSTGRES_POOL_SIZE", "3")
+    monkeypatch.setenv("POSTGRES_ACQUIRE_TIMEOUT", "0.3")
     app = create_app()
     async with app.test_app(), app.app_context():
         pool = postgres.pool()
@@ -129,6 +175,29 @@ async def test_cancelled_requests_leave_no_connection_behind(
         async with asyncio.timeout(3):
             sleeps = (pool.execute("SELECT pg_sleep(0.1)") for _ in range(3))
             await asyncio.gather(*sleeps)
+        async with AsyncExitStack() as stack:
+            for _ in range(3):
+                await stack.enter_async_context(pool.acquire())
+            await assert_all_are_lent()
+
+
+async def test_the_caller_does_not_wait_until_a_query_is_cancelled(
+    server: Server, create_app: Callable[[], Quart], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """And a server that does not answer costs no connection."""
+    monkeypatch.setenv("POSTGRES_POOL_SIZE", "1")
+    monkeypatch.setenv("POSTGRES_ACQUIRE_TIMEOUT", "0.3")
+    app = create_app()
+    async with app.test_app(), app.app_context():
+        query = asyncio.create_task(postgres.pool().execute("SELECT pg_sleep(60)"))
+        await asyncio.sleep(0.2)
+        server.freeze()
+        query.cancel()
+        await asyncio.wait([query], timeout=0.2)
+        assert query.cancelled()
+        await asyncio.sleep(0.5)
+        with pytest.raises(BackendUnavailable, match="cannot connect"):
+            await postgres.pool().fetchval("SELECT 1")
 
 
 async def test_a_lost_connection_is_replaced(small_app: Quart) -> None:
@@ -155,6 +224,20 @@ async def test_a_connection_that_is_lost_between_two_queries_is_a_failure_of_the
                 await pool.execute("SELECT pg_terminate_backend($1)", number)
                 await asyncio.sleep(pause)
                 await connection.fetchval("SELECT 1")
+        assert await pool.fetchval("SELECT 1") == 1
+
+
+async def test_a_connection_that_is_lost_after_the_last_query_fails_nobody(
+    create_app: Callable[[], Quart], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("POSTGRES_POOL_SIZE", "2")
+    app = create_app()
+    async with app.test_app(), app.app_context():
+        pool = postgres.pool()
+        for _ in range(5):
+            async with pool.acquire() as connection:
+                number = await connection.fetchval("SELECT pg_backend_pid()")
+                await pool.execute("SELECT pg_terminate_backend($1)", number)
         assert await pool.fetchval("SELECT 1") == 1
 
 

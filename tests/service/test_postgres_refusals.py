@@ -190,6 +190,19 @@ async def test_after_a_failover_not_every_connection_fails_once(
     assert statuses == [503] + [200] * 9
 
 
+async def test_a_server_that_goes_on_refusing_is_not_flooded_with_connections(
+    database: Database, create_app: CreateApp, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async with serving(database, create_app, monkeypatch) as client:
+        await database.refuse("a read-only primary")
+        numbers = set()
+        for _ in range(10):
+            assert (await client.post("/write")).status_code == 503
+            numbers.add(await postgres.pool().fetchval("SELECT pg_backend_pid()"))
+
+    assert len(numbers) <= 3
+
+
 async def test_a_statement_timeout_of_the_server_is_a_503(
     database: Database, create_app: CreateApp, monkeypatch: pytest.MonkeyPatch
 ) -> None:
