@@ -195,12 +195,14 @@ async def test_a_server_that_goes_on_refusing_is_not_flooded_with_connections(
 ) -> None:
     async with serving(database, create_app, monkeypatch) as client:
         await database.refuse("a read-only primary")
+        # The pool notices that the connections are lost.
+        await asyncio.sleep(0.1)
         numbers = set()
-        for _ in range(10):
+        for _ in range(20):
             assert (await client.post("/write")).status_code == 503
             numbers.add(await postgres.pool().fetchval("SELECT pg_backend_pid()"))
 
-    assert len(numbers) <= 3
+    assert len(numbers) <= 2 * 3, "those of before, and those that replaced them"
 
 
 async def test_a_statement_timeout_of_the_server_is_a_503(
