@@ -19,6 +19,45 @@ CALLS = {
 }
 """The arguments of each function, and its result."""
 
+USE_CLIENTS = """\
+from pymongo import IndexModel
+
+from ..backends import http, mongo, postgres, redis
+
+{declare}
+
+
+async def customer_name(email: str) -> object:
+    return {query}
+
+
+async def customer(email: str) -> object:
+    return {find}
+
+
+async def load_rate() -> float:
+    return 1.1
+
+
+async def rate() -> object:
+    return {cached}
+
+
+async def weather(city: str) -> object:
+    async with {get} as response:
+        response.raise_for_status()
+        return await response.json()
+"""
+
+CLIENTS = {
+    "declare": "mongo.declare_indexes",
+    "query": "await postgres.pool",
+    "find": "await mongo.database",
+    "cached": "await redis.cached",
+    "get": "http.session",
+}
+"""How the code of each client begins that stands inside a sentence."""
+
 TRY_IT = """
 import inspect
 
@@ -53,6 +92,11 @@ def test_the_code_in_the_readme_works(tmp_path: Path) -> None:
     readme = (project / "README.md").read_text()
     apply_migration(project, readme)
     endpoint, test, *modules = [block.text for block in blocks(readme, "python")]
+    inside = {
+        name: re.findall(rf"`({re.escape(begin)}\(.*?)`", readme)[0]
+        for name, begin in CLIENTS.items()
+    }
+    modules.append(USE_CLIENTS.format(**inside))
     package = project / "src" / "orders" / "blueprints"
     tests = project / "tests" / "blueprints"
     (package / "greetings.py").write_text(endpoint)

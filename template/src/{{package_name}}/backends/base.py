@@ -5,7 +5,7 @@ import sys
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from dataclasses import dataclass
-from typing import Any, Generic, TypeAlias, TypeVar
+from typing import Any, Generic, TypeVar
 
 import structlog
 from pydantic import AfterValidator, PositiveInt, SecretStr
@@ -16,9 +16,6 @@ from ..core.settings import EnvSettings, Seconds
 
 CLOSE_TIMEOUT = 1.0
 """Seconds that closing all clients may take when the service stops."""
-
-SecretUrl: TypeAlias = SecretStr
-"""A URL that may hold a password. Logs and errors show it as asterisks."""
 
 SettingsT = TypeVar("SettingsT", bound=EnvSettings)
 ClientT = TypeVar("ClientT")
@@ -78,7 +75,7 @@ class InvalidUrl(ValueError):
 
 
 def parsed_by(parse: Callable[[str], object], example: str) -> AfterValidator:
-    """Return a validator that reads a SecretUrl with the parser of the client that will use it.
+    """Return a validator that reads a URL with the parser of the client that will use it.
 
     parse: raises InvalidUrl with a message for people, or any other error. The message of another
     error stays hidden, because it may quote a part of the password.

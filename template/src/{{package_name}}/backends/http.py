@@ -23,14 +23,14 @@ from urllib.parse import quote
 import aiohttp
 from aiohttp import ClientHandlerType, ClientMiddlewareType, ClientRequest, ClientResponse
 from aiohttp.connector import Connection
-from pydantic import Field, NonNegativeInt, PositiveInt
+from pydantic import Field, NonNegativeInt, PositiveInt, SecretStr
 from pydantic_settings import SettingsConfigDict
 from werkzeug.exceptions import NotFound
 from yarl import URL
 
 from ..core.logs import REQUEST_ID_HEADER, current_request_id
 from ..core.settings import Seconds
-from .base import Backend, FairLimit, PoolSettings, SecretUrl, parsed_by
+from .base import Backend, FairLimit, PoolSettings, parsed_by
 
 EXAMPLE = "https://api.example.org"
 
@@ -55,7 +55,7 @@ class HttpSettings(PoolSettings):
 
     model_config = SettingsConfigDict(env_prefix="UPSTREAM_")
 
-    url: Annotated[SecretUrl, parsed_by(_parse, EXAMPLE)] = Field(
+    url: Annotated[SecretStr, parsed_by(_parse, EXAMPLE)] = Field(
         validation_alias="UPSTREAM_URL", examples=[EXAMPLE]
     )
     """The address of the web service that this service calls."""

@@ -18,14 +18,14 @@ from joserfc.errors import ExpiredTokenError, InvalidKeyIdError, JoseError
 from joserfc.jwk import JWKRegistry, Key, KeySet
 from joserfc.jws import JWSRegistry, extract_compact, validate_compact
 from joserfc.jwt import JWTClaimsRegistry
-from pydantic import Field, NonNegativeInt
+from pydantic import Field, NonNegativeInt, SecretStr
 from pydantic_settings import SettingsConfigDict
 from yarl import URL
 
 from ..core import PROJECT
 from ..core.errors import BackendUnavailable
 from ..core.settings import EnvSettings, Seconds
-from .base import Backend, SecretUrl, parsed_by
+from .base import Backend, parsed_by
 
 EXAMPLE = "https://login.example.org"
 
@@ -79,7 +79,7 @@ class IssuerSettings(EnvSettings):
 
     model_config = SettingsConfigDict(env_prefix="AUTH_")
 
-    url: Annotated[SecretUrl, parsed_by(_parse, EXAMPLE)] = Field(
+    url: Annotated[SecretStr, parsed_by(_parse, EXAMPLE)] = Field(
         validation_alias="AUTH_ISSUER", examples=[EXAMPLE]
     )
     """The address of the issuer, exactly as the claim `iss` of its tokens has it."""

@@ -17,7 +17,7 @@ from http import HTTPStatus
 from typing import Annotated, Any
 
 import structlog
-from pydantic import Field
+from pydantic import Field, SecretStr
 from pydantic_settings import SettingsConfigDict
 from redis import DriverInfo, exceptions
 from redis.asyncio import ConnectionPool, Redis
@@ -27,7 +27,7 @@ from redis.backoff import NoBackoff
 
 from ..core import PROJECT
 from ..core.errors import BackendUnavailable
-from .base import Backend, FairLimit, PoolSettings, SecretUrl, parsed_by
+from .base import Backend, FairLimit, PoolSettings, parsed_by
 
 EXAMPLE = "redis://user:password@localhost:6379/0"
 
@@ -53,7 +53,7 @@ class RedisSettings(PoolSettings):
 
     model_config = SettingsConfigDict(env_prefix="REDIS_")
 
-    url: Annotated[SecretUrl, parsed_by(_parse, EXAMPLE)] = Field(
+    url: Annotated[SecretStr, parsed_by(_parse, EXAMPLE)] = Field(
         validation_alias="REDIS_URL", examples=[EXAMPLE]
     )
     """The address of the server, and the number of the database."""
