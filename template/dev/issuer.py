@@ -12,22 +12,17 @@ import os
 import re
 import time
 import tomllib
-from contextlib import AbstractContextManager, closing, nullcontext
+from contextlib import closing
 from functools import cache
 from http import HTTPStatus
 from http.client import HTTPConnection
 from pathlib import Path
-from typing import TYPE_CHECKING
 from urllib.parse import urlencode, urlsplit
 
 from aiohttp import web
 from joserfc import jwt
 from joserfc.jwk import ECKey
 
-if TYPE_CHECKING:
-    from .server import Server
-
-NAME = "issuer"
 TITLE = "Issuer"
 VARIABLE = "AUTH_ISSUER"
 
@@ -36,23 +31,6 @@ PROJECT = Path(__file__).resolve().parent.parent
 
 LIFETIME = 12 * 3600
 """Seconds for which a token is valid by default."""
-
-
-def start(directory: Path, *, durable: bool, port: int | None = None) -> "Server":
-    """Start the issuer and return it once it is ready: see `dev.server.DevServer`."""
-    # The program below starts faster without the package and all its clients.
-    from .server import start_stand_in
-
-    return start_stand_in(__file__, directory, port)
-
-
-def prepare(_url: str) -> None:
-    """Do nothing: there is no data."""
-
-
-def scratch(url: str, _name: str) -> AbstractContextManager[str]:
-    """Lend the URL itself: there is no data."""
-    return nullcontext(url)
 
 
 @cache
@@ -80,7 +58,7 @@ def audience() -> str:
     return os.environ.get("AUTH_AUDIENCE") or name
 
 
-def issuer(url: str) -> web.Application:
+def application(url: str) -> web.Application:
     """Return the issuer as it serves at a URL, with a new key."""
     key = ECKey.generate_key("P-256", {"use": "sig", "alg": "ES256"}, auto_kid=True)
 
@@ -115,7 +93,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description="Tokens for development.")
     parser.add_argument("--port", type=int, default=8002, help="default: %(default)s")
     port = parser.parse_args().port
-    web.run_app(issuer(f"http://{HOST}:{port}"), host=HOST, port=port)
+    web.run_app(application(f"http://{HOST}:{port}"), host=HOST, port=port)
 
 
 if __name__ == "__main__":

@@ -284,20 +284,6 @@ def claimed(log: Path) -> Iterator[IO[bytes]]:
         yield file
 
 
-def start_stand_in(program: str, directory: Path, port: int | None) -> Server:
-    """Start a web service of this package, which has no data, and return it once it is ready."""
-    port = port or free_port()
-    with claimed(directory / f"{Path(program).stem}.log") as log:
-        return Server(
-            # -P: modules of this folder have names of libraries.
-            [sys.executable, "-P", program, "--port", str(port)],
-            lambda _url: None,
-            url=f"http://{HOST}:{port}",
-            log=log,
-            stop_signal=signal.SIGKILL,
-        )
-
-
 def find_program(pattern: str) -> Path:
     """Return the path of a program in PACKAGES, else its name, to be found on PATH."""
     return next(PACKAGES.glob(pattern), Path(Path(pattern).name))

@@ -10,16 +10,9 @@ It also runs alone: `uv run dev/upstream.py --port 8001`.
 import argparse
 import asyncio
 import hashlib
-from contextlib import AbstractContextManager, nullcontext
-from pathlib import Path
-from typing import TYPE_CHECKING
 
 from aiohttp import web
 
-if TYPE_CHECKING:
-    from .server import Server
-
-NAME = "upstream"
 TITLE = "Upstream"
 VARIABLE = "UPSTREAM_URL"
 
@@ -27,21 +20,11 @@ HOST = "127.0.0.1"
 CONDITIONS = ("clear", "cloudy", "foggy", "rainy", "snowy", "sunny", "windy")
 
 
-def start(directory: Path, *, durable: bool, port: int | None = None) -> "Server":
-    """Start the web service and return it once it is ready: see `dev.server.DevServer`."""
-    # The program below starts faster without the package and all its clients.
-    from .server import start_stand_in
-
-    return start_stand_in(__file__, directory, port)
-
-
-def prepare(_url: str) -> None:
-    """Do nothing: there is no data."""
-
-
-def scratch(url: str, _name: str) -> AbstractContextManager[str]:
-    """Lend the URL itself: there is no data."""
-    return nullcontext(url)
+def application(_url: str) -> web.Application:
+    """Return the web service."""
+    app = web.Application()
+    app.router.add_get("/weather/{city}", weather)
+    return app
 
 
 async def weather(request: web.Request) -> web.Response:
@@ -65,9 +48,7 @@ def main() -> None:
     """Serve until SIGINT or SIGTERM."""
     parser = argparse.ArgumentParser(description="Invented weather.")
     parser.add_argument("--port", type=int, default=8001, help="default: %(default)s")
-    app = web.Application()
-    app.router.add_get("/weather/{city}", weather)
-    web.run_app(app, host=HOST, port=parser.parse_args().port)
+    web.run_app(application(""), host=HOST, port=parser.parse_args().port)
 
 
 if __name__ == "__main__":

@@ -20,7 +20,7 @@ SERVICE = "orders"
 
 
 class Server(Protocol):
-    """A running server, as the generated `dev.server` has it."""
+    """A running server, as `service.servers` has it."""
 
     url: str
     port: int
@@ -39,7 +39,7 @@ class Server(Protocol):
 
 
 class Kind(Protocol):
-    """A module of the generated `dev` for one kind of server."""
+    """A kind of server of `service.servers`."""
 
     NAME: str
     VARIABLE: str
@@ -109,7 +109,7 @@ class Backend:
 @asynccontextmanager
 async def backends(directory: Path) -> AsyncIterator[dict[str, Backend]]:
     """Start all backends, prepare them, lend them by name, and stop them."""
-    kinds: tuple[Kind, ...] = importlib.import_module("dev").SERVERS
+    kinds: list[Kind] = importlib.import_module("service.servers").KINDS
     found = [Backend(kind, directory / kind.NAME) for kind in kinds]
     try:
         await asyncio.gather(*(backend.start() for backend in found))

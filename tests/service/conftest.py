@@ -39,7 +39,7 @@ def open_folder() -> Iterator[Path]:
 @pytest.fixture(scope="module")
 def process(request: pytest.FixtureRequest) -> Iterator[Process]:
     """Return a process that the tests of a module share, with its ENDPOINTS and VARIABLES."""
-    if find_spec("orders.backends"):
+    if find_spec("dev.server"):
         request.getfixturevalue("databases")
     module = request.module
     with (

@@ -11,22 +11,21 @@ from typing import Any
 from urllib.parse import urlsplit
 
 import pytest
-from dev import SERVERS
-from dev.server import DevServer
 from orders.backends import BACKENDS
 from orders.backends.base import Backend
 from orders.core.settings import InvalidSettings
 from quart import Quart
 
 from .process import Process
+from .servers import KINDS, Kind
 
 CreateApp = Callable[[], Quart]
 
-each_variable = pytest.mark.parametrize("variable", [server.VARIABLE for server in SERVERS])
+each_variable = pytest.mark.parametrize("variable", [server.VARIABLE for server in KINDS])
 
 each_backend = pytest.mark.parametrize(
     ("backend", "server"),
-    list(zip(BACKENDS, SERVERS, strict=True)),
+    list(zip(BACKENDS, KINDS, strict=True)),
     ids=[backend.name for backend in BACKENDS],
 )
 
@@ -53,18 +52,18 @@ def test_wrong_urls_end_the_process_with_a_line_each(
     create_app: CreateApp, serve: Callable[..., Process]
 ) -> None:
     """And with code 1, not with a traceback."""
-    wrong = {server.VARIABLE: "ftp://user:secret@localhost/x" for server in SERVERS}
+    wrong = {server.VARIABLE: "ftp://user:secret@localhost/x" for server in KINDS}
 
     process = serve(wait=False, **wrong)
 
     assert process.popen.wait(15) == 1
     lines = process.text().splitlines()
-    assert [line.partition(":")[0] for line in lines] == [server.VARIABLE for server in SERVERS]
+    assert [line.partition(":")[0] for line in lines] == [server.VARIABLE for server in KINDS]
     assert "secret" not in process.text()
     assert "Traceback" not in process.text()
 
 
-def move(server: DevServer, port: int, monkeypatch: pytest.MonkeyPatch) -> None:
+def move(server: Kind, port: int, monkeypatch: pytest.MonkeyPatch) -> None:
     """Have the service look for a backend at another port."""
     url = urlsplit(os.environ[server.VARIABLE])
     credentials, at, _ = url.netloc.rpartition("@")
@@ -75,7 +74,7 @@ def move(server: DevServer, port: int, monkeypatch: pytest.MonkeyPatch) -> None:
 async def test_the_service_starts_and_is_live_but_not_ready_without_backends(
     create_app: CreateApp, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    for server in SERVERS:
+    for server in KINDS:
         move(server, 1, monkeypatch)
     monkeypatch.setenv("READINESS_TIMEOUT", "0.1")
     monkeypatch.setenv("READINESS_REQUIRES", ",".join(backend.name for backend in BACKENDS))
@@ -116,7 +115,7 @@ def silent_port() -> Iterator[int]:
 @each_backend
 async def test_waiting_for_a_new_connection_is_bounded(
     backend: Backend[Any, Any],
-    server: DevServer,
+    server: Kind,
     silent_port: int,
     create_app: CreateApp,
     monkeypatch: pytest.MonkeyPatch,

@@ -10,11 +10,11 @@ from time import perf_counter
 from typing import Any
 
 import pytest
-from dev import SERVERS
-from dev.server import DevServer, Server
 from orders.backends import BACKENDS
 from orders.backends.base import Backend
 from quart import Quart
+
+from .servers import KINDS, Kind, Server
 
 TIMEOUT = 0.5
 """Seconds that the backends may take in these tests."""
@@ -23,7 +23,7 @@ FAILED = {HTTPStatus.BAD_GATEWAY, HTTPStatus.SERVICE_UNAVAILABLE, HTTPStatus.GAT
 
 each_backend = pytest.mark.parametrize(
     ("backend", "kind"),
-    list(zip(BACKENDS, SERVERS, strict=True)),
+    list(zip(BACKENDS, KINDS, strict=True)),
     ids=[backend.name for backend in BACKENDS],
 )
 
@@ -57,7 +57,7 @@ class Drill:
 async def drill(
     backend: Backend[Any, Any],
     server: Server,
-    kind: DevServer,
+    kind: Kind,
     create_app: Callable[[], Quart],
     monkeypatch: pytest.MonkeyPatch,
 ) -> AsyncIterator[Drill]:
@@ -82,7 +82,7 @@ async def drill(
 @each_backend
 async def test_a_killed_server_fails_fast_and_comes_back(
     backend: Backend[Any, Any],
-    kind: DevServer,
+    kind: Kind,
     create_app: Callable[[], Quart],
     open_folder: Path,
     monkeypatch: pytest.MonkeyPatch,
@@ -108,7 +108,7 @@ async def test_a_killed_server_fails_fast_and_comes_back(
 @each_backend
 async def test_a_frozen_server_is_given_up_in_time(
     backend: Backend[Any, Any],
-    kind: DevServer,
+    kind: Kind,
     create_app: Callable[[], Quart],
     open_folder: Path,
     monkeypatch: pytest.MonkeyPatch,
@@ -137,9 +137,9 @@ def test_all_frozen_servers_together_do_not_hold_up_the_end(
     serve: Callable[..., Any],
 ) -> None:
     """2 s for all clients, 0.1 s for uvicorn's own pause, and the rest for a busy machine."""
-    servers = [kind.start(open_folder / kind.NAME, durable=False) for kind in SERVERS]
+    servers = [kind.start(open_folder / kind.NAME, durable=False) for kind in KINDS]
     try:
-        urls = {kind.VARIABLE: server.url for kind, server in zip(SERVERS, servers, strict=True)}
+        urls = {kind.VARIABLE: server.url for kind, server in zip(KINDS, servers, strict=True)}
         process = serve(POOLS, **urls)
         for _ in range(100):
             if process.ask("/health/ready")[0] == HTTPStatus.OK:

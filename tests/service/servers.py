@@ -1,0 +1,97 @@
+"""The servers in `dev/`, for tests that kill and freeze them: stand-ins have a process here, too."""
+
+import os
+import signal
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any, Protocol, Self
+
+import dev
+
+from .process import HOST, free_port, listens, wait_until
+
+
+class Server(Protocol):
+    """A running server, as `dev.server` has it."""
+
+    url: str
+    port: int
+
+    def __enter__(self) -> Self: ...
+
+    def __exit__(self, *_: object) -> None: ...
+
+    def stop(self) -> None:
+        """Stop it in good order."""
+
+    def kill(self) -> None:
+        """Let it crash."""
+
+    def freeze(self) -> None:
+        """Let it hang."""
+
+    def thaw(self) -> None:
+        """Let it go on."""
+
+
+class Kind(Protocol):
+    """A kind of server, as the modules of `dev` are it."""
+
+    NAME: str
+    VARIABLE: str
+
+    def start(self, directory: Path, *, durable: bool, port: int | None = None) -> Server:
+        """Start a server, and return it once it is ready."""
+
+    def prepare(self, url: str, /) -> None:
+        """Bring it into the state that the service expects."""
+
+
+class StandIn:
+    """A kind of server that is a stand-in for a web service."""
+
+    def __init__(self, module: Any) -> None:
+        self.NAME = Path(module.__file__).stem
+        self.VARIABLE: str = module.VARIABLE
+        self._program: str = module.__file__
+
+    def start(self, _directory: Path, *, durable: bool, port: int | None = None) -> Server:
+        """Start it, and return once it is ready."""
+        return StandInProcess(self._program, port or free_port())
+
+    def prepare(self, _url: str) -> None:
+        """Do nothing: there is no data."""
+
+
+class StandInProcess:
+    """A stand-in in a process of its own."""
+
+    def __init__(self, program: str, port: int) -> None:
+        self.url, self.port = f"http://{HOST}:{port}", port
+        # -P: modules of that folder have names of libraries.
+        command = [sys.executable, "-P", program, "--port", str(port)]
+        self._process = subprocess.Popen(command, stdout=subprocess.DEVNULL)
+        wait_until(lambda: listens(port))
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.stop()
+
+    def stop(self) -> None:
+        self._process.kill()
+        self._process.wait()
+
+    kill = stop
+
+    def freeze(self) -> None:
+        os.kill(self._process.pid, signal.SIGSTOP)
+
+    def thaw(self) -> None:
+        os.kill(self._process.pid, signal.SIGCONT)
+
+
+KINDS: list[Kind] = [*getattr(dev, "SERVERS", ()), *map(StandIn, getattr(dev, "STAND_INS", ()))]
+"""All kinds, in the order of BACKENDS."""
