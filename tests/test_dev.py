@@ -45,6 +45,14 @@ def project() -> Iterator[Path]:
         yield folder / "orders"
 
 
+@pytest.fixture(scope="module")
+def small(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Return an installed service that only calls another one, which has a stand-in."""
+    project = generate(tmp_path_factory.mktemp("small") / "orders", ["http"], features=["auth"])
+    uv("sync", "--quiet", cwd=project)
+    return project
+
+
 def test_notes_survive_a_kill_and_nothing_else_does(project: Path) -> None:
     """After SIGKILL no server is left, and the next start has the data."""
     port = free_port()
@@ -52,9 +60,9 @@ def test_notes_survive_a_kill_and_nothing_else_does(project: Path) -> None:
         wait_for(lambda: ask(port, "/health/ready")[0] == 200, 30)
         status, note = ask(port, "/notes", {"title": "survivor"})
         assert status == 201
-        assert len(processes_of(project)) >= 5
+        assert len(processes_of(project)) >= 4
         process.kill()
-        print(f"gone after {wait_for(lambda: not processes_of(project), 12):.1f} s")
+        print(f"gone after {wait_for(lambda: not pids_in(project), 12):.1f} s")
 
     with dev(project, "--port", str(port)):
         wait_for(lambda: ask(port, "/health/ready")[0] == 200, 30)
@@ -269,8 +277,12 @@ def test_run_and_pytest_use_the_servers_that_run(project: Path, lent: Path) -> N
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGKILL])
 @pytest.mark.parametrize("who", ["dev", "uv"])
-def test_a_command_does_not_outlive_dev(project: Path, number: signal.Signals, who: str) -> None:
+@pytest.mark.parametrize("service", ["project", "small"])
+def test_a_command_does_not_outlive_dev(
+    service: str, who: str, number: signal.Signals, request: pytest.FixtureRequest
+) -> None:
     """Whoever gets the signal: neither the command nor its children stay, nor the servers."""
+    project: Path = request.getfixturevalue(service)
     sleep = "import subprocess; print('runs', flush=True); subprocess.run(['sleep', '987'])"
     python = str(project / ".venv" / "bin" / "python")
     start = [python, "-m", "dev"] if who == "dev" else [find_uv_bin(), "run", "-m", "dev"]
@@ -289,6 +301,74 @@ def test_a_command_does_not_outlive_dev(project: Path, number: signal.Signals, w
         assert process.stdout.readline() == "runs\n"
         process.send_signal(number)
         wait_for(lambda: not (sleepers() or processes_of(project) or pids_of_dev(project)), 12)
+    wait_for(lambda: not pids_in(project), 12)
+
+
+def pids_in(project: Path) -> list[int]:
+    """Return the process IDs of all programs whose current folder is the project."""
+    found = []
+    for process in Path("/proc").glob("[0-9]*"):
+        with suppress(OSError):
+            if (process / "cwd").readlink() == project:
+                found.append(int(process.name))
+    return found
+
+
+def test_stand_ins_answer_a_command(small: Path) -> None:
+    """They are there for its length; its exit code is that of the whole."""
+    answered = dev_command(small, "run", "python", "-c", READ_BOTH)
+    codes = [
+        dev_command(small, "run", "sh", "-c", script).code for script in ("exit 7", "kill -9 $$")
+    ]
+    missing = dev_command(small, "run", "no-such-command")
+
+    assert answered.code == 0, answered.output
+    assert '"city": "Rome"' in answered.output
+    assert codes == [7, 128 + signal.SIGKILL]
+    assert missing == Outcome(127, "no-such-command: No such file or directory\n")
+
+
+READ_BOTH = """
+import os
+from urllib.request import urlopen
+
+for variable, path in (("UPSTREAM_URL", "/weather/Rome"), ("AUTH_ISSUER", "/token")):
+    print(urlopen(os.environ[variable] + path).read().decode())
+"""
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGKILL])
+@pytest.mark.parametrize("command", [("dev", "services"), ("pytest", "-s", "tests/test_wait.py")])
+def test_stand_ins_end_with_their_owner(
+    small: Path, command: tuple[str, ...], number: signal.Signals
+) -> None:
+    """Whatever ends `-m dev` or pytest: nobody listens afterwards."""
+    (small / "tests" / "test_wait.py").write_text(WAIT)
+    owner = subprocess.Popen(
+        [small / ".venv" / "bin" / "python", "-m", *command],
+        cwd=small,
+        env=clean_environment(),
+        stdout=subprocess.PIPE,
+        text=True,
+    )
+    with owner:
+        assert owner.stdout is not None
+        lines = iter(owner.stdout.readline, "")
+        found = filter(None, (re.search(r"UPSTREAM_URL=\S+:(\d+)", line) for line in lines))
+        port = int(next(found)[1])
+        assert ask(port, "/weather/Rome")[0] == 200
+        owner.send_signal(number)
+    assert ask(port, "/weather/Rome") == (0, None)
+    assert pids_in(small) == []
+
+
+WAIT = """
+import os, time
+
+def test_wait():
+    print(f"UPSTREAM_URL={os.environ['UPSTREAM_URL']}", flush=True)
+    time.sleep(60)
+"""
 
 
 def sleepers() -> list[str]:
@@ -305,8 +385,10 @@ def command_lines() -> list[str]:
     return lines
 
 
-def test_a_command_in_a_terminal(project: Path) -> None:
+@pytest.mark.parametrize("service", ["project", "small"])
+def test_a_command_in_a_terminal(service: str, request: pytest.FixtureRequest) -> None:
     """It reads from the terminal, and decides itself what a Ctrl-C means."""
+    project: Path = request.getfixturevalue(service)
     child = pexpect.spawn(
         find_uv_bin(),
         ["run", "-m", "dev", "run", "python", "-i", "-q"],
@@ -672,7 +754,7 @@ def stop_dev(project: Path) -> None:
 
 def test_ctrl_c_in_a_terminal(terminal: "pexpect.spawn[str]", project: Path) -> None:
     """The whole foreground hears it, uv too; the end is a clean one all the same."""
-    assert len(processes_of(project)) >= 5
+    assert len(processes_of(project)) >= 4
 
     terminal.sendcontrol("c")
     terminal.expect(pexpect.EOF)
@@ -703,7 +785,7 @@ def test_breakpoint_in_a_terminal(probe: Path, port: int, terminal: "pexpect.spa
 
 def test_closing_the_terminal(terminal: "pexpect.spawn[str]", project: Path) -> None:
     """A window that is closed takes everything along."""
-    assert len(processes_of(project)) >= 5
+    assert len(processes_of(project)) >= 4
 
     terminal.close()
 
@@ -725,7 +807,7 @@ def test_a_killed_uv_leaves_nothing(project: Path) -> None:
     )
     try:
         wait_for(lambda: ask(port, "/health/live")[0] == 200, 30)
-        assert len(processes_of(project)) >= 5
+        assert len(processes_of(project)) >= 4
         command.kill()
         wait_for(lambda: not (processes_of(project) or pids_of_dev(project)), 12)
     finally:
@@ -749,7 +831,7 @@ def test_starts_without_its_backends_and_finds_them_later(
         return subprocess.Popen(
             [python, helper, action, folder, json.dumps(ports)],
             cwd=project,
-            env=clean_environment() | {"PYTHONPATH": str(project)},
+            env=clean_environment() | {"PYTHONPATH": f"{project}:{Path(__file__).parent}"},
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             text=True,
@@ -799,13 +881,13 @@ SERVERS_ON_PORTS = """
 import json, sys
 from contextlib import ExitStack
 from pathlib import Path
-from dev import SERVERS
+from service.servers import KINDS
 
 action, folder, ports = sys.argv[1], Path(sys.argv[2]), json.loads(sys.argv[3])
 names = {"upstream": "http"}
 with ExitStack() as stack:
     urls = {}
-    for kind in SERVERS:
+    for kind in KINDS:
         port = ports[names.get(kind.NAME, kind.NAME)]
         server = stack.enter_context(kind.start(folder / kind.NAME, durable=True, port=port))
         urls[kind.VARIABLE] = server.url

@@ -5,9 +5,6 @@
     with Servers(SERVERS, directory, durable=False) as servers:
         ...
         urls = servers.urls()  # waits until all are ready
-
-Every server has a keeper, which is this file run as a program: see `keep`. It ends the server when
-the process that started it is gone, even by SIGKILL.
 """
 
 import json
@@ -17,9 +14,8 @@ import socket
 import subprocess
 import sys
 import sysconfig
-import threading
 import time
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import AbstractContextManager, contextmanager, suppress
 from pathlib import Path
@@ -38,66 +34,26 @@ PACKAGES = Path(sysconfig.get_path("platlib"))
 START_TIMEOUT = 30.0
 """Seconds until a server must be ready, and until an earlier one must have stopped."""
 
-GRACE = 10.0
-"""Seconds that a process may take to stop."""
+GRACE = 10
+"""Seconds that a server may take to stop."""
 
 POLL_EVERY = 0.02
+
+STOP = """
+    read _
+    kill -{number} {pid}; kill -CONT {pid}; pkill -CONT -P {pid}
+    for _ in $(seq {grace}); do sleep 1; kill -0 {pid} || exit; done
+    kill -KILL {pid}
+"""
+"""What a shell does for a server when its input ends, because their owner is gone."""
 
 
 class CannotStart(SystemExit):
     """A server cannot be started. The message says why, and what to do."""
 
 
-class Process:
-    """A command under a keeper. It starts when you make the object. Its process ID is `pid`."""
-
-    def __init__(
-        self, command: Sequence[str | Path], *, stop_signal: int = signal.SIGTERM, **options: Any
-    ) -> None:
-        """Start the command; options: for `subprocess.Popen`."""
-        self._channel, theirs = socket.socketpair()
-        task = (theirs.fileno(), int(stop_signal), *command)
-        keeper = [sys.executable, "-I", "-S", __file__, *map(str, task)]
-        with theirs:
-            self._keeper = subprocess.Popen(keeper, pass_fds=[theirs.fileno()], **options)
-        self.pid = int(self._channel.recv(32) or 0)
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self.stop()
-
-    def wait(self) -> int:
-        """Wait until the command ends, and return its exit code (128 + n for signal n)."""
-        return self._keeper.wait()
-
-    def stop(self) -> None:
-        """Stop the command, by force after GRACE. A second call does nothing."""
-        # A fork of this process may have the socket open, too: to close it would tell nobody.
-        with suppress(OSError):
-            self._channel.shutdown(socket.SHUT_RDWR)
-        self._channel.close()
-        self._keeper.wait()
-
-    def kill(self) -> None:
-        """End the command by SIGKILL, as a crash would."""
-        send(signal.SIGKILL, family(self.pid))
-        self.stop()
-
-    def freeze(self) -> None:
-        """Halt the command until `thaw()`: connections stay open, without answers."""
-        # A halted parent starts no more children.
-        send(signal.SIGSTOP, [self.pid])
-        send(signal.SIGSTOP, family(self.pid))
-
-    def thaw(self) -> None:
-        """End a `freeze()`."""
-        send(signal.SIGCONT, family(self.pid))
-
-
-class Server(Process):
-    """A server on 127.0.0.1."""
+class Server:
+    """A server on 127.0.0.1. It ends with the process that started it, even by SIGKILL."""
 
     def __init__(
         self,
@@ -106,21 +62,36 @@ class Server(Process):
         *,
         url: str,
         log: IO[bytes],
+        stop_signal: int = signal.SIGTERM,
         **options: Any,
     ) -> None:
         """Start a server and wait until it is ready. Raises CannotStart.
 
         ask: is called with the URL, and raises any exception as long as the server is not ready.
+        options: for `subprocess.Popen`.
         """
+        self.url, self.port = url, urlsplit(url).port or 0
+        self._stop_signal = stop_signal
         options |= {"stdin": subprocess.DEVNULL, "stdout": log, "stderr": log}
         # A Ctrl-C of the terminal is for the owner only.
-        super().__init__(command, start_new_session=True, **options)
-        self.url, self.port = url, urlsplit(url).port or 0
+        options["start_new_session"] = True
+        try:
+            self._process = subprocess.Popen(command, **options)
+        except OSError as error:
+            raise CannotStart(described(f"cannot start: {error}", log)) from error
+        stop = STOP.format(pid=self._process.pid, number=int(stop_signal), grace=GRACE)
+        self._heir = subprocess.Popen(
+            ["sh", "-c", stop],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.DEVNULL,
+            start_new_session=True,
+        )
         problem = "is not ready"
         deadline = time.monotonic() + START_TIMEOUT
         while time.monotonic() < deadline:
-            if self._keeper.poll() is not None:
-                problem = f"ended with exit code {self.wait()}"
+            if self._process.poll() is not None:
+                problem = f"ended with exit code {self._process.returncode}"
                 break
             try:
                 # Clients often wait long before they try again.
@@ -132,6 +103,45 @@ class Server(Process):
                 time.sleep(POLL_EVERY)
         self.stop()
         raise CannotStart(described(problem, log))
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.stop()
+
+    def stop(self) -> None:
+        """Stop the server, by force after GRACE. A second call does nothing."""
+        self._process.send_signal(self._stop_signal)
+        # A halted process obeys only after it goes on.
+        self.thaw()
+        with suppress(subprocess.TimeoutExpired):
+            self._process.wait(GRACE)
+        self.kill()
+
+    def kill(self) -> None:
+        """End the server by SIGKILL, as a crash would."""
+        self._send(signal.SIGKILL)
+        self._process.wait()
+        self._heir.kill()
+        self._heir.communicate()
+
+    def freeze(self) -> None:
+        """Halt the server until `thaw()`: connections stay open, without answers."""
+        # A halted parent starts no more children.
+        self._process.send_signal(signal.SIGSTOP)
+        self._send(signal.SIGSTOP)
+
+    def thaw(self) -> None:
+        """End a `freeze()`."""
+        self._send(signal.SIGCONT)
+
+    def _send(self, number: int) -> None:
+        """Send a signal to the server and its descendants, if it runs."""
+        if self._process.poll() is None:
+            for pid in family(self._process.pid):
+                with suppress(ProcessLookupError):
+                    os.kill(pid, number)
 
 
 def described(problem: str, log: IO[bytes]) -> str:
@@ -296,41 +306,6 @@ def free_port() -> int:
         return port
 
 
-def keep(channel: int, stop_signal: int, command: Sequence[str]) -> int:
-    """Be the keeper of a command, and return its exit code (128 + n for signal n).
-
-    channel: the file descriptor of a socket to the owner. The keeper stops the command when the
-    owner shuts the socket down or is gone.
-    """
-    owner = socket.socket(fileno=channel)
-    owner.set_inheritable(False)
-    for number in (signal.SIGHUP, signal.SIGINT, signal.SIGTERM):
-        # The owner gets it, too, and decides. The command would inherit SIG_IGN.
-        signal.signal(number, lambda *_: None)
-    try:
-        process = subprocess.Popen(command)
-    except OSError as error:
-        sys.stderr.write(f"{error.filename}: {error.strerror}\n")
-        return 127
-    owner.sendall(str(process.pid).encode())
-    members: list[int] = []
-
-    def stop() -> None:
-        owner.recv(1)
-        members.extend(family(process.pid))
-        send(stop_signal, members[:1])
-        # A halted process obeys only after it goes on.
-        send(signal.SIGCONT, members)
-        time.sleep(GRACE)
-        send(signal.SIGKILL, members)
-
-    threading.Thread(target=stop, daemon=True).start()
-    code = process.wait()
-    # What the command has left behind.
-    send(signal.SIGKILL, members[1:])
-    return code if code >= 0 else 128 - code
-
-
 def family(pid: int) -> list[int]:
     """Return a process and its descendants. Some may have left its process group."""
     if sys.platform == "linux":
@@ -342,14 +317,3 @@ def family(pid: int) -> list[int]:
         found = subprocess.run(["pgrep", "-P", str(pid)], capture_output=True, text=True)
         children = found.stdout
     return [pid, *(each for child in children.split() for each in family(int(child)))]
-
-
-def send(number: int, pids: Iterable[int]) -> None:
-    """Send a signal to processes. Some may have ended already."""
-    for pid in pids:
-        with suppress(ProcessLookupError):
-            os.kill(pid, number)
-
-
-if __name__ == "__main__":
-    sys.exit(keep(int(sys.argv[1]), int(sys.argv[2]), sys.argv[3:]))

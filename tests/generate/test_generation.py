@@ -43,7 +43,7 @@ EVERY_SERVICE = """
     src/orders/core/serving.py src/orders/core/settings.py
     tests/conftest.py tests/test_fuzz.py tests/test_health.py
 """
-ANY_BACKEND = "dev/server.py src/orders/backends/__init__.py src/orders/backends/base.py"
+ANY_BACKEND = "src/orders/backends/__init__.py src/orders/backends/base.py"
 EACH_BACKEND = {
     "postgres": """
         dev/postgres.py migrations/env.py migrations/script.py.mako
@@ -97,6 +97,7 @@ TOGETHER = {
 }
 """What several answers bring together."""
 
+ANY_DATABASE = "dev/server.py"
 TRACED_DATABASE = "src/orders/tracing/pools.py"
 EACH_CI = {"github": ".github/workflows/ci.yml", "gitlab": ".gitlab-ci.yml", "none": ""}
 
@@ -120,7 +121,10 @@ JUSTIFIED: dict[str, Sequence[str]] = {
     # A method of redis-py.
     "add_upstream_driver": ("src/orders/backends/redis.py",),
     # The client of the issuer.
-    "aiohttp": ("pyproject.toml", "dev/issuer.py", "src/orders/backends/issuer.py"),
+    "aiohttp": (
+        *("pyproject.toml", "dev/__init__.py", "dev/issuer.py"),
+        "src/orders/backends/issuer.py",
+    ),
     # Of HTTP: the server behind a gateway.
     "upstream": ("src/orders/core/errors.py",),
     # The events of a span.
@@ -150,8 +154,10 @@ def expected_files(backends: Sequence[str], features: Sequence[str], ci: str) ->
             files += EACH_EXAMPLE[backend].split()
         if "tracing" in features:
             files.append(f"src/orders/tracing/{backend}.py")
-    if "tracing" in features and set(backends) - {"http"}:
-        files.append(TRACED_DATABASE)
+    if set(backends) - {"http"}:
+        files.append(ANY_DATABASE)
+        if "tracing" in features:
+            files.append(TRACED_DATABASE)
     for answers, more in TOGETHER.items():
         if {*answers} <= {*backends, *features}:
             files += more.split()

@@ -1,4 +1,4 @@
-"""The servers in `dev/`, for tests that kill and freeze them: stand-ins have a process here, too."""
+"""The servers in `dev/`, for tests that kill and freeze them. Stand-ins get processes for that."""
 
 import os
 import signal
@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any, Protocol, Self
 
 import dev
+from orders.backends import BACKENDS
 
 from .process import HOST, free_port, listens, wait_until
 
@@ -56,8 +57,8 @@ class StandIn:
         self.VARIABLE: str = module.VARIABLE
         self._program: str = module.__file__
 
-    def start(self, _directory: Path, *, durable: bool, port: int | None = None) -> Server:
-        """Start it, and return once it is ready."""
+    def start(self, directory: Path, *, durable: bool, port: int | None = None) -> Server:
+        """Start it, and return it once it is ready."""
         return StandInProcess(self._program, port or free_port())
 
     def prepare(self, _url: str) -> None:
@@ -93,5 +94,13 @@ class StandInProcess:
         os.kill(self._process.pid, signal.SIGCONT)
 
 
-KINDS: list[Kind] = [*getattr(dev, "SERVERS", ()), *map(StandIn, getattr(dev, "STAND_INS", ()))]
-"""All kinds, in the order of BACKENDS."""
+def kinds() -> list[Kind]:
+    """Return all kinds, in the order of BACKENDS."""
+    found = [*getattr(dev, "SERVERS", ()), *map(StandIn, getattr(dev, "STAND_INS", ()))]
+    order = [backend.name for backend in BACKENDS]
+    return sorted(
+        found, key=lambda kind: order.index({"upstream": "http"}.get(kind.NAME, kind.NAME))
+    )
+
+
+KINDS = kinds()
