@@ -12,11 +12,14 @@ from hypothesis import HealthCheck, Phase, given, settings
 from hypothesis import strategies as st
 from pydantic import BaseModel
 from quart import Quart
+from werkzeug.utils import import_string
 
 from dev import SERVICE
 
 HOSTILE = ["-", "\0", "\ud800", "..", "%", "-1", str(2**31), str(2**63), str(2**64), "9" * 400]
 """Text that has harmed databases, parsers and file systems."""
+
+import_string(SERVICE)  # so that its models are there
 
 FIELDS = sorted(
     name
