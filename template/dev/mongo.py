@@ -9,13 +9,13 @@ import signal
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 from urllib.parse import parse_qsl, quote, urlencode, urlsplit, urlunsplit
 
-from pymongo import MongoClient
-from pymongo.errors import OperationFailure
-
 from .server import HOST, PACKAGES, Server, claimed, find_program, free_port
+
+if TYPE_CHECKING:
+    from pymongo import MongoClient
 
 NAME = "mongo"
 TITLE = "MongoDB"
@@ -67,7 +67,7 @@ def scratch(url: str, name: str) -> Iterator[str]:
     try:
         yield _with_database(url, name)
     finally:
-        with MongoClient[Document](url) as client:
+        with _client(url) as client:
             client.drop_database(name)
 
 
@@ -84,14 +84,23 @@ def _with_database(url: str, name: str) -> str:
 
 def _set_up(url: str) -> None:
     """Make the server a replica set; raises an error as long as it is not the primary."""
-    with MongoClient[Document](url, serverSelectionTimeoutMS=500) as client:
+    with _client(url, serverSelectionTimeoutMS=500) as client:
         _point_to(urlsplit(url).netloc, client)
         if not client.admin.command("hello")["isWritablePrimary"]:
             raise ConnectionError("not the primary yet")
 
 
-def _point_to(address: str, client: MongoClient[Document]) -> None:
+def _client(url: str, **options: Any) -> "MongoClient[Document]":
+    # The server starts sooner if it does not wait for this import.
+    from pymongo import MongoClient
+
+    return MongoClient(url, **options)
+
+
+def _point_to(address: str, client: "MongoClient[Document]") -> None:
     """Make the address that of the only member: the port may differ from run to run."""
+    from pymongo.errors import OperationFailure
+
     try:
         config = client.admin.command("replSetGetConfig")["config"]
     except OperationFailure as error:

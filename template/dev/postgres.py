@@ -14,8 +14,6 @@ from secrets import token_hex
 from typing import IO
 from urllib.parse import quote, urlsplit, urlunsplit
 
-import asyncpg
-
 from .server import HOST, CannotStart, Server, claimed, described, find_program, free_port
 
 NAME = "postgres"
@@ -77,6 +75,7 @@ def prepare(url: str) -> None:
     """Apply the migrations, outside of an event loop: see `dev.server.DevServer`."""
     if not (PROJECT / "migrations").is_dir():
         return
+    import asyncpg
     from alembic import command
     from alembic.config import Config
 
@@ -121,6 +120,9 @@ def adapt(url: str | None = None) -> None:
 
 
 def _execute(url: str, command: str) -> None:
+    # The server starts sooner if it does not wait for this import.
+    import asyncpg
+
     from . import SERVICE
 
     # The URL may have options that only the service ignores.

@@ -6,9 +6,6 @@ from itertools import count
 from pathlib import Path
 from urllib.parse import parse_qsl, urlencode, urlsplit, urlunsplit
 
-from redis import Redis
-from redis.exceptions import ResponseError
-
 from .server import HOST, CannotStart, Server, claimed, find_program, free_port
 
 NAME = "redis"
@@ -49,6 +46,9 @@ def scratch(url: str, name: str) -> Iterator[str]:
 
     Databases have numbers here. Database 0 says who has claimed which one.
     """
+    from redis import Redis
+    from redis.exceptions import ResponseError
+
     with Redis.from_url(_with_database(url, 0)) as claims:
         for number in count(1):
             claim = f"scratch-database:{number}"
@@ -75,5 +75,8 @@ def _with_database(url: str, number: int) -> str:
 
 
 def _ping(url: str) -> None:
+    # The server starts sooner if it does not wait for this import.
+    from redis import Redis
+
     with Redis.from_url(url, socket_timeout=1, retry=None) as client:
         client.ping()
