@@ -267,9 +267,12 @@ def test_run_and_pytest_use_the_servers_that_run(project: Path, lent: Path) -> N
         python = project / ".venv" / "bin" / "python"
         tested = run(python, "-m", "pytest", "-q", "-s", lent, cwd=project)
         left = dev_command(project, "run", "psql", "-Atc", "SELECT datname FROM pg_database")
+        printed = [process.stdout.readline().strip() for _ in range(3)]
+        upstream = dev_command(project, "run", "printenv", "UPSTREAM_URL").output.strip()
         assert sorted(processes_of(project)) == servers
 
     assert early.output.strip() == late.output.strip() == server
+    assert printed[-1] == f"UPSTREAM_URL={upstream}"
     assert chosen.output.strip() == URLS["postgres"][1]
     assert f"lent {server.rpartition('/')[0]}/test_" in tested.output
     assert sorted(left.output.split()) == ["postgres", "template0", "template1"]

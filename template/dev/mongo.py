@@ -9,13 +9,10 @@ import signal
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 from urllib.parse import parse_qsl, quote, urlencode, urlsplit, urlunsplit
 
 from .server import HOST, PACKAGES, Server, claimed, find_program, free_port
-
-if TYPE_CHECKING:
-    from pymongo import MongoClient
 
 NAME = "mongo"
 TITLE = "MongoDB"
@@ -25,8 +22,6 @@ REPLICA_SET = "rs0"
 
 NOT_YET_INITIALIZED = 94
 """An error code: https://www.mongodb.com/docs/manual/reference/error-codes/"""
-
-Document = dict[str, Any]
 
 
 def start(directory: Path, *, durable: bool, port: int | None = None) -> Server:
@@ -90,14 +85,14 @@ def _set_up(url: str) -> None:
             raise ConnectionError("not the primary yet")
 
 
-def _client(url: str, **options: Any) -> "MongoClient[Document]":
+def _client(url: str, **options: Any) -> Any:
     # The server starts sooner if it does not wait for this import.
     from pymongo import MongoClient
 
     return MongoClient(url, **options)
 
 
-def _point_to(address: str, client: "MongoClient[Document]") -> None:
+def _point_to(address: str, client: Any) -> None:
     """Make the address that of the only member: the port may differ from run to run."""
     from pymongo.errors import OperationFailure
 

@@ -188,18 +188,17 @@ class Servers:
 
     def __init__(self, kinds: Sequence[DevServer], directory: Path, *, durable: bool) -> None:
         """Start what is missing; directory and durable as for `DevServer.start`."""
-        self._kinds = kinds
-        self._urls = {kind.VARIABLE: os.environ.get(kind.VARIABLE, "") for kind in kinds}
+        running = urls_of_running() or {}
+        self._urls = {name: url for name, url in running.items() if not os.environ.get(name)}
         self._starting: dict[str, Future[Server]] = {}
         pool = ThreadPoolExecutor()
-        missing = [kind for kind in kinds if not self._urls[kind.VARIABLE]]
-        for kind in missing:
+        for kind in kinds:
+            if url := os.environ.get(kind.VARIABLE):
+                self._urls[kind.VARIABLE] = url
+                continue
             if adapt := getattr(kind, "adapt", None):
                 adapt()
-        running = (urls_of_running() if missing else None) or {}
-        for kind in missing:
-            self._urls[kind.VARIABLE] = running.get(kind.VARIABLE, "")
-            if kind.VARIABLE not in running:
+            if kind.VARIABLE not in self._urls:
                 start = pool.submit(kind.start, directory / kind.NAME, durable=durable)
                 self._starting[kind.VARIABLE] = start
 
@@ -214,11 +213,15 @@ class Servers:
 
     def url(self, kind: DevServer) -> str:
         """Wait until one server is ready, and return its URL. Raises CannotStart."""
-        return self._urls[kind.VARIABLE] or self._starting[kind.VARIABLE].result().url
+        starting = self._starting.get(kind.VARIABLE)
+        return starting.result().url if starting else self._urls[kind.VARIABLE]
 
     def urls(self) -> dict[str, str]:
-        """Wait for all servers, and return their URLs by variable. Raises CannotStart."""
-        return {kind.VARIABLE: self.url(kind) for kind in self._kinds}
+        """Wait for all servers, and return their URLs by variable. Raises CannotStart.
+
+        Everything that a running `uv run -m dev` publishes is among them.
+        """
+        return self._urls | self.new()
 
     def new(self) -> dict[str, str]:
         """Wait for the new servers, and return their URLs by variable. Raises CannotStart."""
