@@ -18,9 +18,9 @@ class Choice(NamedTuple):
 
 
 CHOICES = {
-    "all backends": Choice({}, 58, 5347),
-    "only http": Choice({"backends": ["http"]}, 42, 3460),
-    "nothing": Choice({"backends": [], "features": []}, 30, 2160),
+    "all backends": Choice({}, 58, 5196),
+    "only http": Choice({"backends": ["http"]}, 42, 3008),
+    "nothing": Choice({"backends": [], "features": []}, 30, 2158),
 }
 """Budgets only go down. The goals are 4,500, 2,800 and 1,900 lines."""
 
