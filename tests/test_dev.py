@@ -884,7 +884,7 @@ SERVERS_ON_PORTS = """
 import json, sys
 from contextlib import ExitStack
 from pathlib import Path
-from service.servers import KINDS
+from service.backends import KINDS
 
 action, folder, ports = sys.argv[1], Path(sys.argv[2]), json.loads(sys.argv[3])
 names = {"upstream": "http"}

@@ -101,11 +101,15 @@ def prepare(url: str) -> None:
 @contextmanager
 def scratch(url: str, name: str) -> Iterator[str]:
     """Lend the URL of an empty database: see `dev.server.DevServer`."""
-    _execute(url, f'CREATE DATABASE "{name}"')
+    from . import SERVICE
+
+    # The URL may have options that only the service ignores.
+    read_url = resolve_name(f"{SERVICE.partition('.')[0]}.backends.postgres:read_url")
+    _execute(read_url(url), f'CREATE DATABASE "{name}"')
     try:
         yield urlunsplit(urlsplit(url)._replace(path=f"/{quote(name)}"))
     finally:
-        _execute(url, f'DROP DATABASE IF EXISTS "{name}" WITH (FORCE)')
+        _execute(read_url(url), f'DROP DATABASE IF EXISTS "{name}" WITH (FORCE)')
 
 
 def adapt(url: str | None = None) -> None:
@@ -123,19 +127,14 @@ def _execute(url: str, command: str) -> None:
     # The server starts sooner if it does not wait for this import.
     import asyncpg
 
-    from . import SERVICE
-
-    # The URL may have options that only the service ignores.
-    read_url = resolve_name(f"{SERVICE.partition('.')[0]}.backends.postgres:read_url")
-
-    async def execute(url: str) -> None:
+    async def execute() -> None:
         connection = await asyncpg.connect(url, timeout=10)
         try:
             await connection.execute(command)
         finally:
             await connection.close()
 
-    asyncio.run(execute(read_url(url)))
+    asyncio.run(execute())
 
 
 def _initialise(directory: Path, log: IO[bytes]) -> str:

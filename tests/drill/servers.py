@@ -20,7 +20,7 @@ SERVICE = "orders"
 
 
 class Server(Protocol):
-    """A running server, as `service.servers` has it."""
+    """A running server, as `service.backends` has it."""
 
     url: str
     port: int
@@ -39,7 +39,7 @@ class Server(Protocol):
 
 
 class Kind(Protocol):
-    """A kind of server of `service.servers`."""
+    """A kind of server of `service.backends`."""
 
     NAME: str
     VARIABLE: str
@@ -109,7 +109,7 @@ class Backend:
 @asynccontextmanager
 async def backends(directory: Path) -> AsyncIterator[dict[str, Backend]]:
     """Start all backends, prepare them, lend them by name, and stop them."""
-    kinds: list[Kind] = importlib.import_module("service.servers").KINDS
+    kinds: list[Kind] = importlib.import_module("service.backends").KINDS
     found = [Backend(kind, directory / kind.NAME) for kind in kinds]
     try:
         await asyncio.gather(*(backend.start() for backend in found))

@@ -16,8 +16,8 @@ from orders.backends.base import Backend
 from orders.core.settings import InvalidSettings
 from quart import Quart
 
+from .backends import KINDS, Kind
 from .process import Process
-from .servers import KINDS, Kind
 
 CreateApp = Callable[[], Quart]
 

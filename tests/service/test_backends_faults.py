@@ -14,7 +14,7 @@ from orders.backends import BACKENDS
 from orders.backends.base import Backend
 from quart import Quart
 
-from .servers import KINDS, Kind, Server
+from .backends import KINDS, Kind, Server
 
 TIMEOUT = 0.5
 """Seconds that the backends may take in these tests."""
