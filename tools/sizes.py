@@ -18,7 +18,7 @@ class Choice(NamedTuple):
 
 
 CHOICES = {
-    "all backends": Choice({}, 58, 5196),
+    "all backends": Choice({}, 58, 5195),
     "only http": Choice({"backends": ["http"]}, 42, 3008),
     "nothing": Choice({"backends": [], "features": []}, 30, 2158),
 }
