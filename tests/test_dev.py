@@ -60,7 +60,7 @@ def test_notes_survive_a_kill_and_nothing_else_does(project: Path) -> None:
         wait_for(lambda: ask(port, "/health/ready")[0] == 200, 30)
         status, note = ask(port, "/notes", {"title": "survivor"})
         assert status == 201
-        assert len(processes_of(project)) >= 4
+        assert len(processes_of(project)) >= 3
         process.kill()
         print(f"gone after {wait_for(lambda: not pids_in(project), 12):.1f} s")
 
@@ -459,7 +459,8 @@ def test_new_migrations_are_applied_while_it_runs(project: Path) -> None:
             third.write_text(broken)
             wait_for(lambda: not set(before_broken) & set(services_of(project)), 20)
             wait_for(lambda: ask(port, "/health/ready")[0] == 200, 10)
-            third.write_text(broken.replace("TABEL", "TABLE"))
+            # Of another size: Python caches modules by their size, and by the second of the change.
+            third.write_text(broken.replace("TABEL third (id int)", "TABLE third (id bigint)"))
             wait_for(lambda: "third" in tables(project), 10)
             wait_for(lambda: ask(port, "/health/ready")[0] == 200, 10)
             dev_command(project, "run", "alembic", "downgrade", before)
@@ -757,7 +758,7 @@ def stop_dev(project: Path) -> None:
 
 def test_ctrl_c_in_a_terminal(terminal: "pexpect.spawn[str]", project: Path) -> None:
     """The whole foreground hears it, uv too; the end is a clean one all the same."""
-    assert len(processes_of(project)) >= 4
+    assert len(processes_of(project)) >= 3
 
     terminal.sendcontrol("c")
     terminal.expect(pexpect.EOF)
@@ -788,7 +789,7 @@ def test_breakpoint_in_a_terminal(probe: Path, port: int, terminal: "pexpect.spa
 
 def test_closing_the_terminal(terminal: "pexpect.spawn[str]", project: Path) -> None:
     """A window that is closed takes everything along."""
-    assert len(processes_of(project)) >= 4
+    assert len(processes_of(project)) >= 3
 
     terminal.close()
 
@@ -810,7 +811,7 @@ def test_a_killed_uv_leaves_nothing(project: Path) -> None:
     )
     try:
         wait_for(lambda: ask(port, "/health/live")[0] == 200, 30)
-        assert len(processes_of(project)) >= 4
+        assert len(processes_of(project)) >= 3
         command.kill()
         wait_for(lambda: not (processes_of(project) or pids_of_dev(project)), 12)
     finally:
