@@ -26,8 +26,8 @@ NOT_YET_INITIALIZED = 94
 
 def start(directory: Path, *, durable: bool, port: int | None = None) -> Server:
     """Start a server and return it once it is ready: see `dev.server.DevServer`."""
-    port = port or free_port()
     with claimed(directory / "mongod.log") as log:
+        port = port or free_port()
         data = directory / "data"
         data.mkdir(exist_ok=True)
         return Server(

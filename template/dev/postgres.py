@@ -33,10 +33,10 @@ FAST = ("-c", "fsync=off", "-c", "full_page_writes=off")
 
 def start(directory: Path, *, durable: bool, port: int | None = None) -> Server:
     """Start a server and return it once it is ready: see `dev.server.DevServer`."""
-    port = port or free_port()
     directory = directory.resolve()
     with claimed(directory / "postgres.log") as log:
         password = _initialise(directory, log)
+        port = port or free_port()
         # A killed server leaves this file. It stops the start when another process has its ID now.
         (directory / "data" / "postmaster.pid").unlink(missing_ok=True)
         return Server(

