@@ -7,48 +7,17 @@ from contextlib import AbstractAsyncContextManager, asynccontextmanager, suppres
 from dataclasses import dataclass
 from enum import Enum
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 from urllib.parse import urlsplit
 
 import asyncpg
 from aiohttp import web
 from pymongo import AsyncMongoClient
 from redis.asyncio import Redis
+from service.kinds import Kind, Server
 
 SERVICE = "orders"
 """By which name the backends know the connections of the service."""
-
-
-class Server(Protocol):
-    """A running server, as `service.backends` has it."""
-
-    url: str
-    port: int
-
-    def stop(self) -> None:
-        """Stop it in good order."""
-
-    def kill(self) -> None:
-        """Let it crash."""
-
-    def freeze(self) -> None:
-        """Let it hang."""
-
-    def thaw(self) -> None:
-        """Let it go on."""
-
-
-class Kind(Protocol):
-    """A kind of server of `service.backends`."""
-
-    NAME: str
-    VARIABLE: str
-
-    def start(self, directory: Path, *, durable: bool, port: int | None = None) -> Server:
-        """Start a server, and return once it is ready."""
-
-    def prepare(self, url: str, /) -> None:
-        """Bring it into the state that the service expects."""
 
 
 class Backend:

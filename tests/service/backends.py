@@ -5,48 +5,13 @@ import signal
 import subprocess
 import sys
 from pathlib import Path
-from typing import Any, Protocol, Self
+from typing import Any, Self
 
 import dev
 from orders.backends import BACKENDS
 
+from .kinds import Kind, Server
 from .process import HOST, free_port, listens, wait_until
-
-
-class Server(Protocol):
-    """A running server, as `dev.server` has it."""
-
-    url: str
-    port: int
-
-    def __enter__(self) -> Self: ...
-
-    def __exit__(self, *_: object) -> None: ...
-
-    def stop(self) -> None:
-        """Stop it in good order."""
-
-    def kill(self) -> None:
-        """Let it crash."""
-
-    def freeze(self) -> None:
-        """Let it hang."""
-
-    def thaw(self) -> None:
-        """Let it go on."""
-
-
-class Kind(Protocol):
-    """A kind of server, as the modules of `dev` are it."""
-
-    NAME: str
-    VARIABLE: str
-
-    def start(self, directory: Path, *, durable: bool, port: int | None = None) -> Server:
-        """Start a server, and return it once it is ready."""
-
-    def prepare(self, url: str, /) -> None:
-        """Bring it into the state that the service expects."""
 
 
 class StandIn:

@@ -16,7 +16,8 @@ from orders.backends.base import Backend
 from orders.core.settings import InvalidSettings
 from quart import Quart
 
-from .backends import KINDS, Kind
+from .backends import KINDS
+from .kinds import Kind
 from .process import Process
 
 CreateApp = Callable[[], Quart]

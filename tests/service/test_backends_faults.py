@@ -14,7 +14,8 @@ from orders.backends import BACKENDS
 from orders.backends.base import Backend
 from quart import Quart
 
-from .backends import KINDS, Kind, Server
+from .backends import KINDS
+from .kinds import Kind, Server
 
 TIMEOUT = 0.5
 """Seconds that the backends may take in these tests."""
