@@ -27,9 +27,8 @@ TOOLS = Path(sys.executable).parent
 PINNED = re.compile(r"uses: [\w/-]+@[0-9a-f]{40} # v\d+\.\d+\.\d+$", re.MULTILINE)
 
 SAME_JOBS = {
-    "lint and types": "check",
+    "linter, types, known vulnerabilities": "check",
     "tests": "test",
-    "known vulnerabilities": "audit",
     "container": "container",
 }
 """GitLab's jobs, and GitHub's."""
@@ -185,23 +184,9 @@ def test_a_conflict_is_not_committed(conflict: Path) -> None:
     assert "README.md:3: Merge conflict string" in refused.output
 
 
-def test_a_conflict_that_is_committed_stops_ci(conflict: Path, tmp_path: Path) -> None:
-    """Renovate commits it, whatever file it is in; most tools do not look into a README."""
-    step, *_ = github_steps(conflict, "check")
-    commit_all(conflict)
-
-    stopped = shell(step, conflict)
-
-    assert stopped.code == 1
-    assert "README.md:3:<<<<<<< before updating\n" in stopped.output
-    assert "README.md:7:>>>>>>> after updating\n" in stopped.output
-    fresh = generate(tmp_path / "fresh", ["redis"], ci="github", commit=True)
-    assert shell(step, fresh).code == 0
-
-
 @pytest.mark.slow
 def test_the_steps_of_a_new_service_succeed(open_path: Path) -> None:
-    """And the hooks for commits. Not the audit itself, which asks a service on the internet."""
+    """And the hooks for commits. Not pip-audit, which asks a service on the internet."""
     project = generate(open_path / "orders", ["redis"], features=["examples"], ci="github")
     shell("uv lock", project)
     commit_all(project)
@@ -210,7 +195,7 @@ def test_the_steps_of_a_new_service_succeed(open_path: Path) -> None:
     assert done.code == 0, done.output
     assert "Skipped" not in done.output
     assert git("status", "--short", cwd=project) == "", "a new service is as the hooks want it"
-    runs = [(job, "highest") for job in ("check", "test", "audit")] + [("test", "lowest-direct")]
+    runs = [(job, "highest") for job in ("check", "test")] + [("test", "lowest-direct")]
     for job, versions in runs:
         git("checkout", "-q", "--", ".", cwd=project)
         for step in github_steps(project, job):
