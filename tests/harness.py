@@ -266,7 +266,7 @@ def open_folder() -> Iterator[Path]:
 
 def processes_of(project: Path) -> list[str]:
     """Return the command lines of all servers that run for a project."""
-    servers = ("postgres", "mongod", "valkey-server", "upstream.py", "issuer.py", "uvicorn")
+    servers = ("postgres", "mongod", "valkey-server", "uvicorn")
     lines = []
     for file in Path("/proc").glob("[0-9]*/cmdline"):
         with suppress(OSError):

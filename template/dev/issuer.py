@@ -1,13 +1,10 @@
 """A stand-in for the issuer at AUTH_ISSUER: it gives everybody the token that they ask for.
 
-    GET /token                                   of "developer", with all permissions
-    GET /token?subject=ada&scope=invoices:read   of Ada, with this permission only
-    GET /token?seconds=-60                       one that has expired
-
-It also runs alone: `uv run dev/issuer.py --port 8002`.
+GET /token                                   of "developer", with all permissions
+GET /token?subject=ada&scope=invoices:read   of Ada, with this permission only
+GET /token?seconds=-60                       one that has expired
 """
 
-import argparse
 import os
 import re
 import time
@@ -26,7 +23,6 @@ from joserfc.jwk import ECKey
 TITLE = "Issuer"
 VARIABLE = "AUTH_ISSUER"
 
-HOST = "127.0.0.1"
 PROJECT = Path(__file__).resolve().parent.parent
 
 LIFETIME = 12 * 3600
@@ -86,15 +82,3 @@ def application(url: str) -> web.Application:
     app.router.add_get("/keys", keys)
     app.router.add_get("/token", give)
     return app
-
-
-def main() -> None:
-    """Serve until SIGINT or SIGTERM."""
-    parser = argparse.ArgumentParser(description="Tokens for development.")
-    parser.add_argument("--port", type=int, default=8002, help="default: %(default)s")
-    port = parser.parse_args().port
-    web.run_app(application(f"http://{HOST}:{port}"), host=HOST, port=port)
-
-
-if __name__ == "__main__":
-    main()

@@ -1,13 +1,10 @@
 """A stand-in for the web service at UPSTREAM_URL: a weather service with invented answers.
 
-    GET /weather/<city>             the weather, always the same for a city
-    GET /weather/<city>?delay=2     the same after 2 seconds
-    GET /weather/<city>?status=503  with another status
-
-It also runs alone: `uv run dev/upstream.py --port 8001`.
+GET /weather/<city>             the weather, always the same for a city
+GET /weather/<city>?delay=2     the same after 2 seconds
+GET /weather/<city>?status=503  with another status
 """
 
-import argparse
 import asyncio
 import hashlib
 
@@ -16,7 +13,6 @@ from aiohttp import web
 TITLE = "Upstream"
 VARIABLE = "UPSTREAM_URL"
 
-HOST = "127.0.0.1"
 CONDITIONS = ("clear", "cloudy", "foggy", "rainy", "snowy", "sunny", "windy")
 
 
@@ -42,14 +38,3 @@ def forecast(city: str) -> dict[str, str | float]:
         "temperature_c": round(int.from_bytes(digest[:2]) / 2**16 * 45 - 10, 1),
         "conditions": CONDITIONS[digest[2] % len(CONDITIONS)],
     }
-
-
-def main() -> None:
-    """Serve until SIGINT or SIGTERM."""
-    parser = argparse.ArgumentParser(description="Invented weather.")
-    parser.add_argument("--port", type=int, default=8001, help="default: %(default)s")
-    web.run_app(application(""), host=HOST, port=parser.parse_args().port)
-
-
-if __name__ == "__main__":
-    main()

@@ -20,11 +20,10 @@ class StandIn:
     def __init__(self, module: Any) -> None:
         self.NAME = Path(module.__file__).stem
         self.VARIABLE: str = module.VARIABLE
-        self._program: str = module.__file__
 
     def start(self, directory: Path, *, durable: bool, port: int | None = None) -> Server:
         """Start it, and return it once it is ready."""
-        return StandInProcess(self._program, port or free_port())
+        return StandInProcess(self.NAME, port or free_port())
 
     def prepare(self, _url: str) -> None:
         """Do nothing: there is no data."""
@@ -33,11 +32,15 @@ class StandIn:
 class StandInProcess:
     """A stand-in in a process of its own."""
 
-    def __init__(self, program: str, port: int) -> None:
+    def __init__(self, name: str, port: int) -> None:
         self.url, self.port = f"http://{HOST}:{port}", port
-        # -P: modules of that folder have names of libraries.
-        command = [sys.executable, "-P", program, "--port", str(port)]
-        self._process = subprocess.Popen(command, stdout=subprocess.DEVNULL)
+        program = (
+            f"from aiohttp import web; from dev import {name}; "
+            f"web.run_app({name}.application({self.url!r}), host={HOST!r}, port={port})"
+        )
+        self._process = subprocess.Popen(
+            [sys.executable, "-c", program], cwd=dev.PROJECT, stdout=subprocess.DEVNULL
+        )
         wait_until(lambda: listens(port))
 
     def __enter__(self) -> Self:

@@ -159,6 +159,6 @@ async def test_a_call_that_never_ends_does_not_hold_up_the_end(
     assert threads[0].daemon
 
 
-async def test_outside_an_app_it_says_what_to_do() -> None:
-    with pytest.raises(RuntimeError, match=r"app\.app_context\(\)"):
+async def test_outside_an_app_it_says_so() -> None:
+    with pytest.raises(RuntimeError, match="Not within an app context"):
         await blocking.run(str)

@@ -17,7 +17,7 @@ from secrets import token_urlsafe
 from typing import Annotated, Any, TypeAlias, TypeVar
 
 import msgspec
-from pydantic import AfterValidator, BeforeValidator, Field, ValidationError
+from pydantic import AfterValidator, BaseModel, BeforeValidator, Field, ValidationError
 from quart import Quart, Response, render_template_string, request, send_from_directory
 from quart.json.provider import DefaultJSONProvider
 from quart_schema import Info, OpenAPIProvider, QuartSchema, Server, hide
@@ -74,22 +74,18 @@ Many: TypeAlias = Annotated[
 """A list in a query string. quart-schema refuses `list[T]` where the client sends one value."""
 
 
+class Problem(BaseModel):
+    """An error (RFC 9457). For invalid input, `errors` names the fields."""
+
+    title: str
+    status: int
+    detail: str | None
+    errors: list[dict[str, str]] = []
+
+
 PROBLEM = {
-    "description": "An error (RFC 9457). For invalid input, `errors` names the fields.",
-    "content": {
-        "application/problem+json": {
-            "schema": {
-                "type": "object",
-                "required": ["title", "status", "detail"],
-                "properties": {
-                    "title": {"type": "string"},
-                    "status": {"type": "integer"},
-                    "detail": {"type": ["string", "null"]},
-                    "errors": {"type": "array", "items": {"type": "object"}},
-                },
-            }
-        }
-    },
+    "description": Problem.__doc__,
+    "content": {"application/problem+json": {"schema": Problem.model_json_schema()}},
 }
 
 
@@ -116,20 +112,13 @@ class Json(DefaultJSONProvider):
     """JSON by msgspec. Dates become ISO 8601; UUIDs and Decimals become text."""
 
     def dumps(self, obj: Any, **_: Any) -> str:
-        """Return an object as JSON; raises TypeError for what JSON cannot hold."""
         return msgspec.json.encode(obj).decode()
 
     def loads(self, s: str | bytes, **_: Any) -> Any:
-        """Return what a JSON text says; raises ValueError for what RFC 8259 does not allow."""
         try:
             return msgspec.json.decode(s)
         except RecursionError:
             raise ValueError("too deeply nested") from None
-
-    def response(self, *args: Any, **kwargs: Any) -> Response:
-        """Return a response with an object."""
-        body = msgspec.json.encode(self._prepare_response_obj(args, kwargs))
-        return Response(body, mimetype=self.mimetype)
 
 
 async def _invalid_input(error: RequestSchemaValidationError) -> Response:

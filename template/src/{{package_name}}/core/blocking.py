@@ -18,7 +18,7 @@ from threading import Thread
 from typing import Any, ParamSpec, TypeVar
 
 import structlog
-from quart import Quart, current_app, has_app_context
+from quart import Quart, current_app
 
 from .errors import BackendUnavailable
 from .settings import ServiceSettings
@@ -41,13 +41,8 @@ async def run(function: Callable[P, T], /, *args: P.args, **kwargs: P.kwargs) ->
     """Call a function in a thread; returns what it returns and raises what it raises.
 
     The thread sees the same context variables. Raises BackendUnavailable when no thread becomes
-    free in time, and RuntimeError outside an app.
+    free in time. A script or test needs `async with app.app_context():` around it.
     """
-    if not has_app_context():
-        raise RuntimeError(
-            "blocking.run() works in a handler, or in a script or test inside "
-            "`async with app.app_context():`."
-        )
     threads, timeout = current_app.extensions[NAME]
     try:
         async with asyncio.timeout(timeout):

@@ -16,7 +16,7 @@ import sys
 from contextlib import suppress
 from datetime import UTC, datetime
 from functools import cache
-from queue import Empty, SimpleQueue
+from queue import SimpleQueue
 from random import getrandbits
 from threading import Event, Thread
 from typing import Any
@@ -31,9 +31,6 @@ REQUEST_ID_HEADER = "X-Request-ID"
 
 QUEUE_SIZE = 10_000
 """Lines that may wait to be written. Further lines are dropped."""
-
-BATCH_SIZE = 100
-"""Lines that are written at once when many wait."""
 
 COLLECT = 0.01
 """Seconds in which lines are collected. A thread that wakes up for each line takes turns with the
@@ -186,11 +183,8 @@ class BackgroundHandler(logging.Handler):
     def _run(self) -> None:
         while True:
             waiting = [self._queue.get()]
-            if self._queue.qsize() < BATCH_SIZE:
-                self._hurry.wait(COLLECT)
-            with suppress(Empty):
-                while len(waiting) < BATCH_SIZE:
-                    waiting.append(self._queue.get_nowait())
+            self._hurry.wait(COLLECT)
+            waiting += [self._queue.get() for _ in range(self._queue.qsize())]
             lines = [line for line in waiting if isinstance(line, str)]
             if self._dropped:
                 lines.append(self._report_dropped())

@@ -71,14 +71,12 @@ class JsonRequest(Request):
     form_data_parser_class = partial(FormDataParser, stream_factory=lambda *_: BytesIO())  # type: ignore[assignment]
 
     async def get_data(self, *args: Any, **options: Any) -> Any:
-        """Return the body, for the arguments of Quart."""
         try:
             return await super().get_data(*args, **options)
         except UnicodeDecodeError:
             abort(400, "The body is not valid UTF-8.")
 
     def on_json_loading_failed(self, *_: Any) -> Any:
-        """End the request with 400."""
         abort(400, "The body is not valid JSON.")
 
 
@@ -86,7 +84,6 @@ class BoundedWebsocket(Websocket):
     """Quart's WebSocket, which says when the handler has read a message: see Exchange.serve."""
 
     async def receive(self, *args: Any) -> Any:
-        """Return the next message, for the arguments of Quart."""
         message = await super().receive(*args)
         current_exchange.get().unread.release()
         return message
@@ -109,20 +106,17 @@ class Service(Quart):
         bound_connections(settings)
 
     async def __call__(self, *args: Any) -> None:
-        """Serve, for the arguments of ASGI."""
         # A pipelined request begins with the context of the request before it.
         structlog.contextvars.clear_contextvars()
         await super().__call__(*args)
 
     async def asgi_app(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Serve one request or WebSocket, or the life of the app."""
         if scope["type"] == "lifespan":
             await super().asgi_app(scope, receive, send)
         else:
             await Exchange(self, scope, send).serve(super().asgi_app, receive)
 
     async def preprocess_request(self, *args: Any) -> ResponseReturnValue | None:
-        """Run the hooks before a request."""
         current_exchange.get().enter(request)
         return await super().preprocess_request(*args)
 
@@ -137,12 +131,10 @@ class Service(Quart):
             raise
 
     async def preprocess_websocket(self, *args: Any) -> ResponseReturnValue | None:
-        """Run the hooks before a WebSocket."""
         current_exchange.get().enter(websocket)
         return await super().preprocess_websocket(*args)
 
     async def handle_websocket_exception(self, *args: Any) -> Any:
-        """Log an exception; the client gets the close code 1011."""
         current_exchange.get().failed = True
         return await super().handle_websocket_exception(*args)
 
@@ -325,19 +317,16 @@ class BoundedProtocol(HttpToolsProtocol):
     _deadline: asyncio.TimerHandle | None = None
 
     def connection_made(self, transport: Any) -> None:
-        """Begin to wait for a request."""
         super().connection_made(transport)
         self._deadline = self.loop.call_later(self.timeout, self._expire)
 
     def on_message_begin(self) -> None:
-        """Begin to read headers."""
         super().on_message_begin()
         self._is_in_headers, self._header_size = True, 0
         if self._deadline is None:
             self._deadline = self.loop.call_later(self.timeout, self._expire)
 
     def data_received(self, data: bytes) -> None:
-        """Read a part of a request; answer 431 when its headers are too large."""
         super().data_received(data)
         self._header_size += len(data)
         if self._is_in_headers and self._header_size > self.max_header_size:
@@ -347,19 +336,16 @@ class BoundedProtocol(HttpToolsProtocol):
             self.transport.close()
 
     def on_headers_complete(self) -> None:
-        """Begin to read a body."""
         self._is_in_headers = False
         super().on_headers_complete()
 
     def on_message_complete(self) -> None:
-        """End the request."""
         if self._deadline:
             self._deadline.cancel()
             self._deadline = None
         super().on_message_complete()
 
     def shutdown(self) -> None:
-        """End all event streams, because the server stops."""
         super().shutdown()
         for stream in event_streams:
             stream.end("shutdown")
