@@ -1,8 +1,4 @@
-"""The service as `uv run -m dev` serves it: with a watchdog that logs what blocks the event loop.
-
-A thread asks the event loop every few milliseconds to do nothing. Only a call that blocks the event
-loop delays the answer.
-"""
+"""The service as `uv run -m dev` serves it: with a thread that watches for a blocked event loop."""
 
 import asyncio
 import os
@@ -10,7 +6,8 @@ import signal
 import sys
 import threading
 import time
-from collections.abc import AsyncGenerator, Callable
+from collections.abc import AsyncGenerator
+from contextlib import suppress
 from pkgutil import resolve_name
 from time import perf_counter
 from traceback import extract_stack
@@ -22,23 +19,19 @@ from . import PROJECT, SERVICE, follow
 
 SOURCE = str(PROJECT / "src")
 
-EVERY = 0.02
-"""Seconds between two questions."""
-
 LIMIT = 0.1
-"""Seconds that the event loop may take to answer."""
+"""Seconds that the event loop may be blocked before the log says so."""
 
 log = structlog.stdlib.get_logger("dev")
 
 
 def create_app() -> Quart:
-    """Return the service with the watchdog. Browsers ask again for each static file."""
+    """Return the service, watched. Browsers ask again for each static file."""
     # After SIGKILL, `uv run -m dev` cannot stop this process.
     parent = int(os.environ.get("DEV_PID", os.getppid()))
     threading.Thread(target=follow, args=(parent, signal.SIGKILL), daemon=True).start()
 
-    factory: Callable[[], Quart] = resolve_name(SERVICE)
-    app = factory()
+    app: Quart = resolve_name(SERVICE)()
     app.config["SEND_FILE_MAX_AGE_DEFAULT"] = 0
 
     @app.while_serving
@@ -52,26 +45,16 @@ def create_app() -> Quart:
 
 def watch(loop: asyncio.AbstractEventLoop, thread: int) -> None:
     """Log which line of the service blocks the event loop of a thread, and for how long."""
-    while True:
-        asked = perf_counter()
-        time.sleep(EVERY)
-        answered = threading.Event()
-        try:
+    with suppress(RuntimeError):  # once the event loop is closed
+        while True:
+            asked, answered = perf_counter(), threading.Event()
+            time.sleep(LIMIT / 5)
             loop.call_soon_threadsafe(answered.set)
-        except RuntimeError:  # the event loop is closed
-            return
-        # A call into C may hold the GIL, so that this thread did not run either.
-        if perf_counter() - asked < LIMIT and answered.wait(LIMIT):
-            continue
-        if line := current_line(thread):
-            log.warning("event loop is blocked", line=line)
-            answered.wait()
-            log.warning("event loop was blocked", seconds=round(perf_counter() - asked, 2))
-
-
-def current_line(thread: int) -> str | None:
-    """Return the innermost line of the service that a thread runs, if it runs any."""
-    for frame in reversed(extract_stack(sys._current_frames()[thread])):
-        if frame.filename.startswith(SOURCE):
-            return f"{frame.filename}:{frame.lineno}: {frame.line}"
-    return None
+            # A call into C may hold the GIL, so that this thread did not run either.
+            if perf_counter() - asked > LIMIT or not answered.wait(LIMIT):
+                frames = extract_stack(sys._current_frames()[thread])
+                if ours := [each for each in frames if each.filename.startswith(SOURCE)]:
+                    line = f"{ours[-1].filename}:{ours[-1].lineno}: {ours[-1].line}"
+                    log.warning("event loop is blocked", line=line)
+                    answered.wait()
+                    log.warning("event loop was blocked", seconds=round(perf_counter() - asked, 2))
