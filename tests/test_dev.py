@@ -605,19 +605,24 @@ def services_of(project: Path) -> list[int]:
 
 def test_conflict_markers_are_refused(project: Path) -> None:
     """An update that was not finished is named before anything starts."""
-    readme = project / "README.md"
+    readme, windows = project / "README.md", project / "of Windows.md"
     before = readme.read_text()
+    conflict = "\n<<<<<<< before updating\n=======\n>>>>>>> after updating\n"
+    readme.write_text(before + conflict)
+    windows.write_text(conflict, newline="\r\n")
     git("init", "-q", cwd=project)
-    git("add", "README.md", cwd=project)
-    readme.write_text(f"{before}\n<<<<<<< before updating\n=======\n>>>>>>> after updating\n")
+    git("add", readme.name, windows.name, cwd=project)
     try:
         outcome = dev_command(project)
     finally:
         readme.write_text(before)
+        windows.unlink()
         shutil.rmtree(project / ".git")
 
     assert outcome.code == 1
-    assert outcome.output == "Resolve the conflicts of the template update in: README.md\n"
+    assert outcome.output == (
+        "Resolve the conflicts of the template update in: README.md, of Windows.md\n"
+    )
 
 
 def test_a_service_without_backends(tmp_path: Path) -> None:

@@ -1,4 +1,4 @@
-"""The service as `uv run -m dev` serves it: with a thread that watches for a blocked event loop."""
+"""The service as `uv run -m dev` serves it: with a watchdog that logs what blocks the event loop."""
 
 import asyncio
 import os
@@ -7,7 +7,6 @@ import sys
 import threading
 import time
 from collections.abc import AsyncGenerator
-from contextlib import suppress
 from pkgutil import resolve_name
 from time import perf_counter
 from traceback import extract_stack
@@ -26,7 +25,7 @@ log = structlog.stdlib.get_logger("dev")
 
 
 def create_app() -> Quart:
-    """Return the service, watched. Browsers ask again for each static file."""
+    """Return the service with the watchdog. Browsers ask again for each static file."""
     # After SIGKILL, `uv run -m dev` cannot stop this process.
     parent = int(os.environ.get("DEV_PID", os.getppid()))
     threading.Thread(target=follow, args=(parent, signal.SIGKILL), daemon=True).start()
@@ -45,16 +44,18 @@ def create_app() -> Quart:
 
 def watch(loop: asyncio.AbstractEventLoop, thread: int) -> None:
     """Log which line of the service blocks the event loop of a thread, and for how long."""
-    with suppress(RuntimeError):  # once the event loop is closed
-        while True:
-            asked, answered = perf_counter(), threading.Event()
-            time.sleep(LIMIT / 5)
+    while True:
+        asked, answered = perf_counter(), threading.Event()
+        time.sleep(LIMIT / 5)
+        try:
             loop.call_soon_threadsafe(answered.set)
-            # A call into C may hold the GIL, so that this thread did not run either.
-            if perf_counter() - asked > LIMIT or not answered.wait(LIMIT):
-                frames = extract_stack(sys._current_frames()[thread])
-                if ours := [each for each in frames if each.filename.startswith(SOURCE)]:
-                    line = f"{ours[-1].filename}:{ours[-1].lineno}: {ours[-1].line}"
-                    log.warning("event loop is blocked", line=line)
-                    answered.wait()
-                    log.warning("event loop was blocked", seconds=round(perf_counter() - asked, 2))
+        except RuntimeError:  # the event loop is closed
+            return
+        # A call into C may hold the GIL, so that this thread does not run either.
+        if perf_counter() - asked > LIMIT or not answered.wait(LIMIT):
+            frames = extract_stack(sys._current_frames()[thread])
+            if ours := [each for each in frames if each.filename.startswith(SOURCE)]:
+                line = f"{ours[-1].filename}:{ours[-1].lineno}: {ours[-1].line}"
+                log.warning("event loop is blocked", line=line)
+                answered.wait()
+                log.warning("event loop was blocked", seconds=round(perf_counter() - asked, 2))

@@ -211,6 +211,11 @@ class Servers:
         with ThreadPoolExecutor() as pool:
             pool.map(Server.stop, started)
 
+    def url(self, kind: DevServer) -> str:
+        """Wait until one server is ready, and return its URL. Raises CannotStart."""
+        starting = self._starting.get(kind.VARIABLE)
+        return starting.result().url if starting else self._urls[kind.VARIABLE]
+
     def urls(self) -> dict[str, str]:
         """Wait for all servers, and return their URLs by variable. Raises CannotStart.
 

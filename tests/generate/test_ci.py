@@ -27,8 +27,9 @@ TOOLS = Path(sys.executable).parent
 PINNED = re.compile(r"uses: [\w/-]+@[0-9a-f]{40} # v\d+\.\d+\.\d+$", re.MULTILINE)
 
 SAME_JOBS = {
-    "linter, types, known vulnerabilities": "check",
+    "lint and types": "check",
     "tests": "test",
+    "known vulnerabilities": "audit",
     "container": "container",
 }
 """GitLab's jobs, and GitHub's."""
@@ -195,7 +196,7 @@ def test_the_steps_of_a_new_service_succeed(open_path: Path) -> None:
     assert done.code == 0, done.output
     assert "Skipped" not in done.output
     assert git("status", "--short", cwd=project) == "", "a new service is as the hooks want it"
-    runs = [(job, "highest") for job in ("check", "test")] + [("test", "lowest-direct")]
+    runs = [(job, "highest") for job in ("check", "test", "audit")] + [("test", "lowest-direct")]
     for job, versions in runs:
         git("checkout", "-q", "--", ".", cwd=project)
         for step in github_steps(project, job):

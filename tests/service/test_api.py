@@ -179,7 +179,7 @@ async def test_json_has_dates_and_numbers(app: Quart, client: Client) -> None:
     assert response.mimetype == "application/json"
     assert await response.get_data(as_text=True) == (
         '{"z":"2026-01-02T03:04:05Z","date":"2026-01-02",'
-        '"uuid":"12345678-1234-5678-1234-567812345678","decimal":"0.10","text":"Zoë"}\n'
+        '"uuid":"12345678-1234-5678-1234-567812345678","decimal":"0.10","text":"Zoë"}'
     )
 
 

@@ -75,7 +75,7 @@ Many: TypeAlias = Annotated[
 
 
 class Problem(BaseModel):
-    """An error (RFC 9457). For invalid input, `errors` names the fields."""
+    """The body of an error."""
 
     title: str
     status: int
@@ -84,7 +84,7 @@ class Problem(BaseModel):
 
 
 PROBLEM = {
-    "description": Problem.__doc__,
+    "description": "An error (RFC 9457). For invalid input, `errors` names the fields.",
     "content": {"application/problem+json": {"schema": Problem.model_json_schema()}},
 }
 
@@ -119,6 +119,10 @@ class Json(DefaultJSONProvider):
             return msgspec.json.decode(s)
         except RecursionError:
             raise ValueError("too deeply nested") from None
+
+    def response(self, *args: Any, **kwargs: Any) -> Response:
+        body = msgspec.json.encode(self._prepare_response_obj(args, kwargs))
+        return Response(body, mimetype=self.mimetype)
 
 
 async def _invalid_input(error: RequestSchemaValidationError) -> Response:
