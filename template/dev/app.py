@@ -1,4 +1,4 @@
-"""The service as `uv run -m dev` serves it: with a watchdog that logs what blocks the event loop."""
+"""The service as `uv run -m dev` serves it. A watchdog logs what blocks the event loop."""
 
 import asyncio
 import os
