@@ -75,6 +75,9 @@ def prepare(url: str) -> None:
     """Apply the migrations, outside of an event loop: see `dev.server.DevServer`."""
     if not (PROJECT / "migrations").is_dir():
         return
+    for file in (PROJECT / "migrations" / "versions").glob("*.py"):
+        if "TODO: SQL that applies" in file.read_text():
+            raise CannotStart(f"dev: write your SQL into {file.relative_to(PROJECT)}")
     import asyncpg
     from alembic import command
     from alembic.config import Config

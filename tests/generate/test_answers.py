@@ -160,7 +160,7 @@ def test_a_copy_says_what_comes_next(tmp_path: Path) -> None:
         "uv run -m dev ",
         "uv run pytest ",
         "Commit before you change anything",
-        "uv lock && git init",
+        "uv lock && git init -b main",
     ):
         assert words in message
     assert "postgres" not in message

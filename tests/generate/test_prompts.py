@@ -64,7 +64,7 @@ def test_an_update_asks_for_the_backends_only(tmp_path: Path) -> None:
     terminal.expect(r"Which backends does it use\? \(Space changes one\)")
     terminal.expect("Outbound HTTP")
     terminal.send(SPACE + DOWN + DOWN + DOWN + SPACE + ENTER)
-    terminal.expect("Orders is up to date. Backends: postgres, redis, http")
+    terminal.expect("Orders is updated. Backends: postgres, redis, http")
     terminal.expect(pexpect.EOF)
     terminal.close()
 

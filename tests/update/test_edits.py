@@ -272,6 +272,38 @@ def add_models(project: Path, databases: list[str]) -> None:
         replace(room / "__init__.py", hint, f"{hint}    customers.Customer,\n")
 
 
+@pytest.mark.parametrize("around", ["{hint}{mine}", "{mine}{hint}", "{mine}"])
+def test_what_is_listed_survives_examples_that_come_and_go(around: str, workbench: Path) -> None:
+    """Below the comment that says where, above it, or in its place: also jobs and models."""
+    features = ["examples", MODELS, "jobs"]
+    project = generate(workbench / "orders", features=features, commit=True)
+    package = project / "src" / "orders"
+    lists = {
+        "blueprints": (("", "mine.blueprint"),),
+        "jobs": (("", "mine"),),
+        "models": ((" in PostgreSQL", "mine.Table"), (" in MongoDB", "mine.Document")),
+    }
+    for room, entries in lists.items():
+        registry = package / room / "__init__.py"
+        text = registry.read_text()
+        for which, entry in entries:
+            (hint,) = re.findall(rf"    # Yours{which}, for example: .*\n", text)
+            text = text.replace(hint, around.format(hint=hint, mine=f"    {entry},\n"))
+        (hint,) = re.findall("# Yours, for example: from .*\n", text)
+        mine = "from . import mine\n"
+        registry.write_text(text.replace(hint, around.format(hint=hint, mine=mine)))
+    commit_all(project)
+
+    for kept in ([MODELS, "jobs"], features):
+        update(project, features=kept)
+        assert_kept(project, [])
+        for room, entries in lists.items():
+            text = (package / room / "__init__.py").read_text()
+            assert "from . import mine\n" in text
+            assert all(f"    {entry},\n" in text for _, entry in entries)
+        commit_all(project)
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("backends", [["postgres"], ["mongo", "http"], list(BACKENDS)], ids=name_of)
 def test_edits_survive_models_that_come_and_go(backends: list[str], workbench: Path) -> None:

@@ -102,6 +102,7 @@ def _describe(kind: type[BaseSettings], error: ValidationError) -> Iterator[str]
         field = by_alias.get(name) or kind.model_fields[name]
         variable = name if name in by_alias else f"{kind.model_config['env_prefix']}{name}".upper()
         if problem["type"] == "missing":
-            yield f"{variable}: is missing; for example {(field.examples or ['a value'])[0]}"
+            example = f"; for example {field.examples[0]}" if field.examples else ""
+            yield f"{variable}: is missing{example}"
         else:
             yield f"{variable}: {problem['msg'].removeprefix('Value error, ')}"
