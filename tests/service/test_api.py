@@ -2,11 +2,13 @@
 
 import json
 import re
+from dataclasses import dataclass
 from datetime import UTC, date, datetime
 from decimal import Decimal
 from typing import Annotated, Any
 from uuid import UUID
 
+import msgspec
 import pytest
 from orders.core.api import Many, Text
 from pydantic import BaseModel, Field, create_model
@@ -187,6 +189,37 @@ async def document_of(client: Client) -> Any:
     response = await client.get("/openapi.json")
     assert response.content_type == "application/json"
     return await response.get_json()
+
+
+@dataclass
+class Window:
+    begin: int
+    length: int = 1
+
+
+class Struct(msgspec.Struct):
+    begin: int
+    length: int = 1
+
+
+@pytest.mark.parametrize("model", [Window, Struct])
+async def test_a_query_that_is_no_pydantic_model_is_described(model: type, app: Quart) -> None:
+    @app.get("/windows")
+    @validate_querystring(model)
+    async def windows(query_args: Window | Struct) -> dict[str, int]:
+        return {"end": query_args.begin + query_args.length}
+
+    async with app.test_app():
+        client = app.test_client()
+        document = await document_of(client)
+        assert await (await client.get("/windows?begin=2")).get_json() == {"end": 3}
+        assert (await client.get("/windows")).status_code == 422
+
+    parameters = document["paths"]["/windows"]["get"]["parameters"]
+    assert {each["name"]: each["required"] for each in parameters} == {
+        "begin": True,
+        "length": False,
+    }
 
 
 async def test_every_endpoint_is_described(app: Quart, client: Client) -> None:

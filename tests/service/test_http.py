@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+import os
 import zlib
 from collections.abc import AsyncIterator, Awaitable, Callable
 
@@ -13,6 +14,7 @@ from orders.backends import http
 from orders.core.settings import InvalidSettings
 from quart import Quart, request
 from werkzeug.exceptions import NotFound
+from yarl import URL
 
 from .load import assert_fair, served_under_load
 
@@ -337,6 +339,18 @@ async def test_waiting_for_a_connection_is_bounded(
         async with asyncio.timeout(1):
             assert await status_of(app, "/call") == 503
         first.cancel()
+
+
+async def test_hosts_that_nobody_calls_are_forgotten(app: Quart, upstream: Upstream) -> None:
+    """Clients may choose them."""
+    async with app.app_context():
+        for name in ("localhost", "127.0.0.1"):
+            url = f"http://{name}:{URL(os.environ['UPSTREAM_URL']).port}/"
+            async with http.session().get(url):
+                pass
+        connector = http.session().connector
+        assert isinstance(connector, http.FairConnector)
+        assert len(connector._places) == 0
 
 
 async def test_a_cancelled_call_gives_its_connection_back(

@@ -154,6 +154,69 @@ async def lines(count):
 """
 
 
+WRONG = """
+import logging
+import structlog
+
+class Unspeakable:
+    def __repr__(self):
+        raise ValueError
+
+endless = []
+endless.append(endless)
+
+@app.get("/wrong/<int:number>")
+async def wrong(number):
+    if number == 0:
+        logging.getLogger("mine").warning("%d items", "many")
+    else:
+        structlog.stdlib.get_logger("mine").info("saved", row=[Unspeakable(), endless][number - 1])
+    return "done"
+"""
+
+
+@pytest.mark.parametrize("log_format", ["json", "console"])
+def test_a_line_that_cannot_be_formatted_fails_nothing(
+    log_format: str, serve: Callable[..., Process]
+) -> None:
+    process = serve(WRONG, LOG_FORMAT=log_format)
+
+    for number in range(3):
+        assert process.ask(f"/wrong/{number}")[0] == 200
+    process.stop()
+
+    # The text of an endless list has an end: it is only no JSON.
+    assert process.text().count("a line of mine has no format") == (
+        3 if log_format == "json" else 2
+    )
+
+
+FORKING = """
+import asyncio
+import logging
+from concurrent.futures import ProcessPoolExecutor
+from multiprocessing import get_context
+
+@app.get("/fork")
+async def fork():
+    with ProcessPoolExecutor(1, mp_context=get_context("fork")) as pool:
+        for text in ("one", "two"):
+            await asyncio.wrap_future(pool.submit(logging.getLogger("child").warning, text))
+        await asyncio.sleep(0.2)
+    return "done"
+"""
+
+
+def test_a_forked_child_logs(serve: Callable[..., Process]) -> None:
+    process = serve(FORKING)
+
+    assert process.ask("/fork")[0] == 200
+    process.stop()
+
+    lines = [line["event"] for line in process.log() if line["logger"] == "child"]
+    assert lines == ["one", "two"]
+
+
 def test_a_log_that_nobody_reads_stops_nothing(serve: Callable[..., Process]) -> None:
     """Requests go on, the lines that do not fit are counted, and SIGTERM ends the process."""
     reader, writer = os.pipe()

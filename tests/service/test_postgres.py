@@ -1,6 +1,7 @@
 """PostgreSQL: the pool against a real server."""
 
 import asyncio
+import os
 from collections.abc import AsyncIterator, Callable
 from contextlib import AsyncExitStack
 
@@ -52,6 +53,43 @@ async def test_queries(app: Quart) -> None:
         assert len(await pool.fetch("SELECT generate_series(1, 3)")) == 3
         assert await pool.execute("SET application_name = 'test'") == "SET"
         await pool.executemany("SELECT $1::int", [(1,), (2,)], timeout=1)
+
+
+async def test_an_error_of_the_block_stays_what_it_is(small_app: Quart) -> None:
+    """Also one of a kind that the pool itself may raise."""
+    async with small_app.app_context():
+        with pytest.raises(FileNotFoundError):
+            async with postgres.pool().acquire() as connection:
+                await connection.execute("SELECT 1")
+                raise FileNotFoundError
+        with pytest.raises(TimeoutError):
+            async with postgres.pool().acquire(), asyncio.timeout(0.01):
+                await asyncio.sleep(1)
+        with pytest.raises(ConnectionRefusedError):
+            async with postgres.pool().acquire() as connection, connection.transaction():
+                raise ConnectionRefusedError
+        assert await postgres.pool().fetchval("SELECT 1") == 1
+
+
+async def test_a_query_that_takes_too_long_is_a_failure_of_the_backend(small_app: Quart) -> None:
+    async with small_app.app_context():
+        with pytest.raises(BackendUnavailable):
+            await postgres.pool().execute("SELECT pg_sleep(5)")
+        with pytest.raises(BackendUnavailable):
+            async with postgres.pool().acquire() as connection, connection.transaction():
+                await connection.execute("SELECT pg_sleep(5)")
+
+
+async def test_a_connection_of_another_pool_is_refused(small_app: Quart) -> None:
+    async with small_app.app_context():
+        pool = postgres.pool()
+        connection = await pool.acquire()
+        await pool.release(connection)
+        await pool.release(connection)
+        other = asyncpg.create_pool(os.environ["DATABASE_URL"], min_size=0)
+        async with other, other.acquire() as theirs:
+            with pytest.raises(asyncpg.InterfaceError):
+                await pool.release(theirs)
 
 
 async def test_an_error_of_the_query_is_no_failure_of_the_backend(small_app: Quart) -> None:

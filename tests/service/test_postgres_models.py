@@ -246,6 +246,19 @@ async def test_a_connection_that_is_lost_inside_a_block_is_a_failure_of_the_back
         assert await scalar("SELECT 1") == 1
 
 
+async def test_an_error_of_the_block_stays_what_it_is(small_app: Quart) -> None:
+    """Also one of a kind that a session itself may raise."""
+    async with small_app.app_context():
+        with pytest.raises(FileNotFoundError):
+            async with postgres.session() as session:
+                await session.scalar(text("SELECT 1"))
+                raise FileNotFoundError
+        with pytest.raises(TimeoutError):
+            async with postgres.session(), asyncio.timeout(0.01):
+                await asyncio.sleep(1)
+        assert await scalar("SELECT 1") == 1
+
+
 async def test_nothing_of_a_session_reaches_the_next_one(small_app: Quart) -> None:
     async with small_app.app_context():
         async with postgres.session() as session:

@@ -13,12 +13,12 @@ https://docs.aiohttp.org/en/stable/client.html
 import asyncio
 import math
 import random
-from collections import defaultdict
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from http import HTTPStatus
 from typing import Annotated, Any
 from urllib.parse import quote
+from weakref import WeakValueDictionary
 
 import aiohttp
 from aiohttp import ClientHandlerType, ClientMiddlewareType, ClientRequest, ClientResponse
@@ -108,13 +108,15 @@ class FairConnector(aiohttp.TCPConnector):
 
     def __init__(self, settings: HttpSettings) -> None:
         super().__init__(limit=0)
-        self._places = defaultdict[object, FairLimit](
-            lambda: FairLimit(BACKEND.name, settings.pool_size, settings.acquire_timeout)
-        )
+        self._settings = settings
+        # By host. A limit goes when nobody waits for it or holds a place of it.
+        self._places = WeakValueDictionary[object, FairLimit]()
 
     async def connect(self, req: ClientRequest, *args: Any, **options: Any) -> Connection:
         """Lend a connection; raises BackendUnavailable when none becomes free in time."""
-        places = self._places[req.connection_key]
+        size, timeout = self._settings.pool_size, self._settings.acquire_timeout
+        places = self._places.get(req.connection_key) or FairLimit(BACKEND.name, size, timeout)
+        self._places[req.connection_key] = places
         await places.acquire()
         try:
             connection = await super().connect(req, *args, **options)

@@ -4,7 +4,7 @@ https://docs.sqlalchemy.org/en/20/orm/extensions/asyncio.html
 """
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from http import HTTPStatus
 from time import perf_counter
@@ -40,8 +40,10 @@ class Sessions:
         settings: PoolSettings,
         limit: FairLimit,
         refused: tuple[type[Exception], ...],
+        is_of_asyncpg: Callable[[BaseException], bool],
     ) -> None:
         """options: of asyncpg.connect. refused: errors that stay with the connections."""
+        self._is_of_asyncpg = is_of_asyncpg
         self._options = options | {"command_timeout": settings.timeout}
         self._close_timeout = settings.acquire_timeout
         self._open_timeout = settings.connect_timeout + settings.timeout
@@ -80,7 +82,7 @@ class Sessions:
         except BaseException as error:
             # The caller need not wait until a query is cancelled and a transaction is rolled back.
             self._begin_to_close(session, connection)
-            if _is_lost(error):
+            if _is_lost(error) and (isinstance(error, DBAPIError) or self._is_of_asyncpg(error)):
                 raise BackendUnavailable("the connection to postgres failed") from error
             raise
         # A client who leaves now costs no connection.

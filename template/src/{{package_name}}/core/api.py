@@ -21,6 +21,7 @@ from pydantic import AfterValidator, BaseModel, BeforeValidator, Field, Validati
 from quart import Quart, Response, render_template_string, request, send_from_directory
 from quart.json.provider import DefaultJSONProvider
 from quart_schema import Info, OpenAPIProvider, QuartSchema, Server, hide
+from quart_schema.conversion import model_schema
 from quart_schema.validation import RequestSchemaValidationError
 from werkzeug.routing import Rule
 
@@ -173,7 +174,7 @@ class Documentation(OpenAPIProvider):
     def build_querystring_parameters(self, model: Any) -> tuple[list[dict[str, Any]], Any]:
         """Describe a query string. quart-schema takes all parameters for optional."""
         parameters, components = super().build_querystring_parameters(model)
-        required = model.model_json_schema().get("required", [])
+        required = model_schema(model, preference="msgspec").get("required", [])
         for parameter in parameters:
             parameter["required"] = parameter["name"] in required
         return parameters, components

@@ -10,6 +10,7 @@ lines: when nobody reads standard error, requests go on, and lines are dropped a
 import atexit
 import json
 import logging
+import os
 import re
 import signal
 import sys
@@ -154,16 +155,26 @@ class BackgroundHandler(logging.Handler):
 
     def __init__(self) -> None:
         super().__init__()
+        self._start()
+        atexit.register(self.flush)
+        if sys.platform != "win32":
+            # A child, as of a ProcessPoolExecutor, needs a thread of its own.
+            os.register_at_fork(after_in_child=self._start)
+
+    def _start(self) -> None:
         self._queue: SimpleQueue[str | Event] = SimpleQueue()
         self._dropped = 0
         self._hurry = Event()
         self.waits = False
         Thread(target=self._run, name="log", daemon=True).start()
-        atexit.register(self.flush)
 
     def emit(self, record: logging.LogRecord) -> None:
-        """Format a record and write it."""
-        self.write(self.format(record))
+        """Format a record and write it. One that cannot be formatted must not fail its caller."""
+        try:
+            line = self.format(record)
+        except Exception as error:
+            line = self._own(f"a line of {record.name} has no format: {type(error).__name__}")
+        self.write(line)
 
     def write(self, line: str) -> None:
         """Queue a line, or count it as dropped when the queue is full."""
@@ -190,7 +201,9 @@ class BackgroundHandler(logging.Handler):
             waiting += [self._queue.get() for _ in range(min(self._queue.qsize(), BATCH_SIZE))]
             lines = [line for line in waiting if isinstance(line, str)]
             if self._dropped:
-                lines.append(self._report_dropped())
+                # Not queued: the queue may be full again.
+                dropped, self._dropped = self._dropped, 0
+                lines.append(self._own(f"{dropped} log lines were dropped"))
             with suppress(OSError, ValueError):
                 sys.stderr.write("".join(f"{line}\n" for line in lines))
                 sys.stderr.flush()
@@ -198,10 +211,8 @@ class BackgroundHandler(logging.Handler):
                 if isinstance(written, Event):
                     written.set()
 
-    def _report_dropped(self) -> str:
-        dropped, self._dropped = self._dropped, 0
-        # Not logged: the queue may be full again.
-        text = f"{dropped} log lines were dropped"
+    def _own(self, text: str) -> str:
+        """Format a line of this handler."""
         record = logging.LogRecord(__name__, logging.WARNING, __file__, 0, text, (), None)
         return self.format(record)
 
