@@ -10,7 +10,8 @@ from snippets import FUNCTION, blocks
 CALLS = {
     "customer_name": ("'ada@example.org'", "'Ada'"),
     "customer": ("'ada@example.org'", "None"),
-    "cached_weather": ("", "{'city': 'Paris'}"),
+    "load_rate": ("", "1.1"),
+    "rate": ("", "1.1"),
     "load_weather": ("'São Paulo'", "result | {'city': 'São Paulo'}"),
     "total": ("[1, 2]", "3"),
     "me": ("", "{'subject': 'ada'}"),
@@ -34,11 +35,11 @@ async def customer(email: str) -> object:
     return {find}
 
 
-async def load_weather(city: str) -> object:
-    return {{"city": city}}
+async def load_rate() -> float:
+    return 1.1
 
 
-async def cached_weather() -> object:
+async def rate() -> object:
     return {cached}
 """
 
@@ -115,7 +116,7 @@ def test_the_code_in_the_readme_works(tmp_path: Path) -> None:
     uv("run", "ruff", "format", "--check", "src", ours[0], "migrations", cwd=project)
 
     assert f"{len(calls) + 1} passed" in tested.output
-    assert len(calls) == len(CALLS) + 1  # load_weather() is there twice
+    assert len(calls) == len(CALLS)
 
 
 def apply_migration(project: Path, readme: str) -> None:
