@@ -370,7 +370,7 @@ def delete_examples(project: Path) -> list[str]:
     """Delete the examples by hand, commit that, and return the files that are gone."""
     registry = project / "src" / "orders" / "blueprints" / "__init__.py"
     replace(registry, "from . import examples\n\n", "")
-    replace(registry, "    *examples.BLUEPRINTS,\n", "")
+    replace(registry, "BLUEPRINTS += examples.BLUEPRINTS\n", "")
     listed = git("ls-files", "src/orders/blueprints", "tests/blueprints", cwd=project).splitlines()
     gone = [name for name in listed if not name.endswith("__init__.py")]
     git("rm", "-q", *gone, cwd=project)
