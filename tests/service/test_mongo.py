@@ -1,6 +1,7 @@
 """MongoDB: the client against a real server."""
 
 import asyncio
+import math
 from collections.abc import AsyncIterator, Callable
 from typing import Any
 
@@ -184,6 +185,15 @@ async def test_a_value_that_cannot_be_stored_is_a_422(
 
     assert response.status_code == 422
     assert response.content_type == "application/problem+json"
+
+
+async def test_an_overflow_of_the_services_own_code_is_a_500(app: Quart) -> None:
+    @app.get("/overflow")
+    async def overflow() -> str:
+        return str(math.exp(1000))
+
+    async with app.test_app():
+        assert (await app.test_client().get("/overflow")).status_code == 500
 
 
 GOOD = [

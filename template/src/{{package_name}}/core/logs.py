@@ -221,7 +221,13 @@ def _to_json(line: dict[str, Any], **_: Any) -> str:
     try:
         return msgspec.json.encode(line, enc_hook=repr).decode()
     except Exception:  # such as a number of more than 64 bits
-        return json.dumps(line, default=repr, skipkeys=True)
+        with suppress(Exception):
+            return json.dumps(line, default=repr, skipkeys=True)
+    # Such as a list that contains itself: a line must not fail its caller.
+    plain = str | int | float | None
+    return json.dumps(
+        {name: it if isinstance(it, plain) else str(type(it)) for name, it in line.items()}
+    )
 
 
 @cache
