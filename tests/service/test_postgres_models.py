@@ -59,7 +59,10 @@ async def scalar(query: str, **values: object) -> object:
         return await session.scalar(text(query), values)
 
 
-ACTIVE = "SELECT count(*) FROM pg_stat_activity WHERE state = 'active' AND query LIKE '%pg_sleep%'"
+ACTIVE = """
+    SELECT count(*) FROM pg_stat_activity
+    WHERE datname = current_database() AND state = 'active' AND query LIKE '%pg_sleep%'
+"""
 
 IN_TRANSACTION = """
     SELECT count(*) FROM pg_stat_activity
