@@ -176,7 +176,8 @@ async def test_a_query_is_bounded_and_cancelled_in_the_server(small_app: Quart) 
             with pytest.raises(BackendUnavailable):
                 await postgres.pool().execute("SELECT pg_sleep(60)")
         running = await postgres.pool().fetchval(
-            "SELECT count(*) FROM pg_stat_activity WHERE state = 'active' AND query LIKE $1",
+            "SELECT count(*) FROM pg_stat_activity "
+            "WHERE datname = current_database() AND state = 'active' AND query LIKE $1",
             "SELECT pg_sleep(60)%",
         )
 
