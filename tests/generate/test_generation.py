@@ -131,8 +131,6 @@ JUSTIFIED: dict[str, Sequence[str]] = {
     "events": ("src/orders/tracing/discreet.py",),
     # Parts of a workflow.
     "jobs": (".github/workflows/ci.yml",),
-    # The folder, if there is one, whose changes are applied.
-    "migrations": ("dev/__main__.py",),
 }
 """Files that may say such a word, because it means something else there."""
 

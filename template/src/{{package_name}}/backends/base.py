@@ -5,6 +5,7 @@ import sys
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from dataclasses import dataclass
+from traceback import walk_tb
 from typing import Any, Generic, TypeVar
 
 import structlog
@@ -68,6 +69,12 @@ class Backend(Generic[SettingsT, ClientT]):
             f"The {self.name} client exists while the app serves: use it in a handler, or in a "
             "script or test inside `async with app.test_app(), app.app_context():`."
         )
+
+
+def is_raised_by(error: BaseException, *packages: str) -> bool:
+    """Return whether a package itself has raised an error, and not the code that calls it."""
+    modules = [str(frame.f_globals.get("__name__")) for frame, _ in walk_tb(error.__traceback__)]
+    return bool(modules) and modules[-1].partition(".")[0] in packages
 
 
 class InvalidUrl(ValueError):

@@ -115,8 +115,8 @@ class FairConnector(aiohttp.TCPConnector):
     async def connect(self, req: ClientRequest, *args: Any, **options: Any) -> Connection:
         """Lend a connection; raises BackendUnavailable when none becomes free in time."""
         size, timeout = self._settings.pool_size, self._settings.acquire_timeout
-        places = self._places.get(req.connection_key) or FairLimit(BACKEND.name, size, timeout)
-        self._places[req.connection_key] = places
+        new = FairLimit(BACKEND.name, size, timeout)
+        places = self._places.setdefault(req.connection_key, new)
         await places.acquire()
         try:
             connection = await super().connect(req, *args, **options)

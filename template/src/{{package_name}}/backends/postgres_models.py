@@ -4,7 +4,7 @@ https://docs.sqlalchemy.org/en/20/orm/extensions/asyncio.html
 """
 
 import asyncio
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from http import HTTPStatus
 from time import perf_counter
@@ -20,7 +20,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection, AsyncSession, create_async_e
 from sqlalchemy.pool import ConnectionPoolEntry, PoolProxiedConnection, PoolResetState
 
 from ..core.errors import BackendUnavailable, Failures
-from .base import REPLACE_EVERY, FairLimit, PoolSettings
+from .base import REPLACE_EVERY, FairLimit, PoolSettings, is_raised_by
 
 log = structlog.stdlib.get_logger(__name__)
 
@@ -40,10 +40,8 @@ class Sessions:
         settings: PoolSettings,
         limit: FairLimit,
         refused: tuple[type[Exception], ...],
-        is_of_asyncpg: Callable[[BaseException], bool],
     ) -> None:
         """options: of asyncpg.connect. refused: errors that stay with the connections."""
-        self._is_of_asyncpg = is_of_asyncpg
         self._options = options | {"command_timeout": settings.timeout}
         self._close_timeout = settings.acquire_timeout
         self._open_timeout = settings.connect_timeout + settings.timeout
@@ -82,7 +80,7 @@ class Sessions:
         except BaseException as error:
             # The caller need not wait until a query is cancelled and a transaction is rolled back.
             self._begin_to_close(session, connection)
-            if _is_lost(error) and (isinstance(error, DBAPIError) or self._is_of_asyncpg(error)):
+            if _is_lost(error):
                 raise BackendUnavailable("the connection to postgres failed") from error
             raise
         # A client who leaves now costs no connection.
@@ -114,7 +112,7 @@ class Sessions:
                 return await self._engine.connect()
         except BaseException as error:
             self._limit.release()
-            if _is_lost(error):
+            if isinstance(error, OSError) or _is_lost(error):
                 raise BackendUnavailable("cannot connect to postgres") from error
             raise
 
@@ -146,9 +144,9 @@ class Sessions:
 
 
 def _is_lost(error: BaseException) -> bool:
-    return isinstance(error, TimeoutError | OSError) or (
-        isinstance(error, DBAPIError) and error.connection_invalidated
-    )
+    if isinstance(error, DBAPIError):
+        return error.connection_invalidated
+    return isinstance(error, OSError) and is_raised_by(error, "asyncpg")
 
 
 def _replace_closed(
